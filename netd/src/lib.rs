@@ -1,0 +1,1 @@
+//! Links, firewall, DHCP.

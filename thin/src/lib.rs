@@ -1,0 +1,1 @@
+//! Thin pools, volumes and block streams.

@@ -1,0 +1,1 @@
+//! Requests, reports and events.

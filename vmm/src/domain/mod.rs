@@ -1,0 +1,1 @@
+//! Domain XML: text to a typed model.

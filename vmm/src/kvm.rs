@@ -1,0 +1,1 @@
+//! The KVM probe and self-test.

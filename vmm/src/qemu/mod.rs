@@ -1,0 +1,1 @@
+//! The model to QEMU: arguments, spawning, QMP.

@@ -1,1 +1,34 @@
-//! Requests, reports and events.
+//! What `fvm` and `fvmd` say to each other: requests, reports, events and errors.
+//!
+//! Owns the serde types of the HTTP API (`routes` has the paths), the block stream of an image
+//! upload (`stream`) and the checked names and numbers that both sides use. It does no I/O, and the
+//! CLI sees nothing else of this crate.
+
+mod error;
+mod host;
+mod image;
+mod names;
+mod numbers;
+pub mod routes;
+pub mod stream;
+mod vm;
+mod wire;
+
+pub use error::{ApiError, ErrorKind};
+pub use host::{
+    Change, HostReport, InitReport, InitRequest, KvmReport, NetworkReport, PoolReport, RemoveReport,
+};
+pub use image::{ImageList, ImageReport, ImportHeader};
+pub use names::{ImageName, InvalidName, VmName};
+pub use numbers::{InvalidVmSet, VmNumber, VmSet};
+pub use vm::{
+    Action, BatchReport, BootReport, CreateVms, DeleteVms, DhcpExchange, NicReport, StartVms,
+    StopMode, StopVms, VmList, VmOutcome, VmReport, VmState,
+};
+pub use wire::{Event, Line};
+
+/// The version that every report carries; it changes when a field changes its meaning or goes.
+pub const REPORT_VERSION: u32 = 1;
+
+/// Where `fvmd` listens unless told otherwise.
+pub const SOCKET_PATH: &str = "/run/fvm/fvm.sock";

@@ -1,0 +1,61 @@
+//! The paths of the API.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `GET /v1/host` | | `HostReport` |
+//! | `POST /v1/host/init` | `InitRequest` | lines, `InitReport` |
+//! | `POST /v1/host/remove` | | lines, `RemoveReport` |
+//! | `GET /v1/images` | | `ImageList` |
+//! | `POST /v1/images/{name}` | a block stream, see `stream` | lines, `ImageReport` |
+//! | `DELETE /v1/images/{name}` | | lines, `ImageReport` of what was removed |
+//! | `GET /v1/vms` | | `VmList` |
+//! | `GET /v1/vms/{number}` | | `VmReport` |
+//! | `GET /v1/vms/{number}/boot` | | `BootReport` |
+//! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
+//! | `POST /v1/vms/create`, `start`, `stop`, `delete` | `CreateVms`, … | lines, `BatchReport` |
+//!
+//! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
+//! error's HTTP status and an `ApiError` as its body instead.
+
+use super::{ImageName, VmNumber};
+
+/// `HostReport`
+pub const HOST: &str = "/v1/host";
+/// `InitRequest` → `InitReport`
+pub const INIT: &str = "/v1/host/init";
+/// → `RemoveReport`
+pub const REMOVE: &str = "/v1/host/remove";
+/// `ImageList`
+pub const IMAGES: &str = "/v1/images";
+/// `VmList`
+pub const VMS: &str = "/v1/vms";
+/// `CreateVms` → `BatchReport`
+pub const CREATE: &str = "/v1/vms/create";
+/// `StartVms` → `BatchReport`
+pub const START: &str = "/v1/vms/start";
+/// `StopVms` → `BatchReport`
+pub const STOP: &str = "/v1/vms/stop";
+/// `DeleteVms` → `BatchReport`
+pub const DELETE: &str = "/v1/vms/delete";
+/// The protocol named in the `Upgrade` header of a console request.
+pub const CONSOLE_PROTOCOL: &str = "fvm-console";
+
+/// One image: import, remove.
+pub fn image(name: &ImageName) -> String {
+    format!("{IMAGES}/{name}")
+}
+
+/// One VM.
+pub fn vm(number: VmNumber) -> String {
+    format!("{VMS}/{number}")
+}
+
+/// How far a VM has come with booting.
+pub fn boot(number: VmNumber) -> String {
+    format!("{VMS}/{number}/boot")
+}
+
+/// A VM's serial console.
+pub fn console(number: VmNumber) -> String {
+    format!("{VMS}/{number}/console")
+}

@@ -1,0 +1,227 @@
+//! VMs: what can be asked of them and what is said of them.
+
+use super::{ApiError, ImageName, VmName, VmNumber, VmSet};
+use serde::{Deserialize, Serialize};
+use std::{fmt, net::Ipv4Addr};
+
+/// Makes VMs as writable snapshots of an image: all of them, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CreateVms {
+    /// The image.
+    pub image: ImageName,
+    /// The numbers.
+    pub vms: VmSet,
+    /// The name of a shipped template, or the XML itself; without it, the image's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// Memory in MiB instead of the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_mib: Option<u64>,
+    /// Virtual processors instead of the template's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+}
+
+/// Starts VMs; each by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StartVms {
+    /// The numbers.
+    pub vms: VmSet,
+}
+
+/// How a VM is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "how")]
+pub enum StopMode {
+    /// Power off at once.
+    Hard,
+    /// Press the ACPI power button and wait.
+    Graceful {
+        /// How long the guest has, in seconds.
+        timeout_s: u32,
+    },
+}
+
+/// Stops VMs; each by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StopVms {
+    /// The numbers.
+    pub vms: VmSet,
+    /// Hard or graceful.
+    pub mode: StopMode,
+}
+
+/// Deletes VMs with all that is theirs; running ones are stopped hard. Each by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeleteVms {
+    /// The numbers.
+    pub vms: VmSet,
+}
+
+/// Where a VM is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum VmState {
+    /// Not running; its last run, if any, ended as asked.
+    Stopped,
+    /// QEMU is being launched.
+    Starting,
+    /// The guest's processors run.
+    Running,
+    /// QEMU is there, but the guest is held (`VmReport::cause` says why).
+    Paused,
+    /// It was asked to end.
+    Stopping,
+    /// Not running; its last run ended in a way nobody asked for.
+    Crashed,
+    /// It is being deleted; a delete that failed half-way can be repeated.
+    Deleting,
+}
+
+impl fmt::Display for VmState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopping => "stopping",
+            Self::Crashed => "crashed",
+            Self::Deleting => "deleting",
+        })
+    }
+}
+
+/// One network card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicReport {
+    /// Its MAC address, `52:54:00:12:34:56`.
+    pub mac: String,
+    /// The network it is on.
+    pub network: String,
+    /// The tap on the host while the VM runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tap: Option<String>,
+    /// Its address, if the network is one of fvm's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
+}
+
+/// One VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmReport {
+    /// `REPORT_VERSION`.
+    pub version: u32,
+    /// Its number.
+    pub number: VmNumber,
+    /// Its name, `fvm-<image>-<number>`; `/dev/fvm/<name>` is its disk.
+    pub name: VmName,
+    /// Its UUID as the guest sees it.
+    pub uuid: String,
+    /// The image it was made of, even if that has been removed since.
+    pub image: String,
+    /// The user who made it.
+    pub owner_uid: u32,
+    /// Where it is in its life.
+    pub state: VmState,
+    /// Why it is paused or crashed, or that it is emulated; in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<String>,
+    /// The address of its first network card: always the subnet's base plus its number.
+    pub address: Ipv4Addr,
+    /// Its network cards.
+    pub nics: Vec<NicReport>,
+    /// Its disk's size in bytes.
+    pub disk_bytes: u64,
+    /// Its disk's device-mapper node while it is active, `/dev/dm-3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_device: Option<String>,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// QEMU's process id while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// `kvm`, or `tcg` for emulation, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accelerator: Option<String>,
+    /// When it was created: seconds since 1970-01-01 UTC.
+    pub created_at_s: u64,
+    /// When QEMU was started, while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at_s: Option<u64>,
+}
+
+/// All VMs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmList {
+    /// `REPORT_VERSION`.
+    pub version: u32,
+    /// By number.
+    pub vms: Vec<VmReport>,
+}
+
+/// What a batch was to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// `CreateVms`
+    Create,
+    /// `StartVms`
+    Start,
+    /// `StopVms`
+    Stop,
+    /// `DeleteVms`
+    Delete,
+}
+
+/// What became of one VM of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VmOutcome {
+    /// Its number.
+    pub vm: VmNumber,
+    /// The VM after the operation; none once it is deleted, or where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub report: Option<VmReport>,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ApiError>,
+}
+
+/// The end of a batch: one outcome for each VM, by number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchReport {
+    /// `REPORT_VERSION`.
+    pub version: u32,
+    /// What was to be done.
+    pub action: Action,
+    /// By number.
+    pub outcomes: Vec<VmOutcome>,
+}
+
+/// One DHCP exchange on a VM's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpExchange {
+    /// When: milliseconds since 1970-01-01 UTC.
+    pub at_ms: u64,
+    /// What came in, such as `REQUEST 192.168.22.9`.
+    pub asked: String,
+    /// What went out, such as `NAK`, or why nothing did.
+    pub answered: String,
+}
+
+/// How far a VM has come with booting, and what to blame if it does not get further.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootReport {
+    /// `REPORT_VERSION`.
+    pub version: u32,
+    /// The VM.
+    pub vm: VmReport,
+    /// The last DHCP exchanges on its port since it was started, oldest first.
+    pub dhcp: Vec<DhcpExchange>,
+    /// True once it has been given its address by an ACK since it was started.
+    pub has_lease: bool,
+    /// The last lines of its serial console, without control characters, oldest first.
+    pub console_tail: Vec<String>,
+}

@@ -1,1 +1,57 @@
-//! Domain XML: text to a typed model.
+//! Domain XML: libvirt-style text to a typed, completed model.
+//!
+//! [`load`] reads a template in four steps, each in its own file: hostile text to a tree
+//! (`xml`), macros in text and attributes (`macros`), strict reading into types (`node` and a file
+//! for each part of the format), and completion (`complete`): implied controllers, drive addresses,
+//! aliases and the boot order, as libvirt would add them. Nothing here touches the system, and
+//! nothing knows QEMU's command line; that is `qemu`.
+
+mod address;
+mod clock;
+mod complete;
+mod cpu;
+mod device;
+mod error;
+mod features;
+mod macros;
+mod model;
+mod node;
+mod os;
+mod system;
+mod xml;
+
+pub use address::{DriveAddress, PciAddress, PciPlace, UsbAddress, VirtioSerialAddress};
+pub use clock::{Clock, ClockOffset, TickPolicy, Timer, TimerName};
+pub use cpu::{Cpu, CpuFeature, CpuMode, FeaturePolicy, Topology};
+pub use device::*;
+pub use error::{TemplateError, Warning};
+pub use features::{Features, HypervFeatures};
+pub use macros::Macros;
+pub use model::{Devices, Domain};
+pub use os::{Arch, BootDevice, DirectKernel, Firmware, Loader, MachineKind, Os};
+pub use system::{Lifecycle, LifecycleAction, Memory, Power, Vcpus};
+pub use xml::{MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS};
+
+use std::cell::RefCell;
+
+/// Reads a template: expands its macros, refuses what fvm does not support, completes the rest.
+///
+/// The warnings are about what fvm accepts and acts on in its own way.
+pub fn load(template: &str, macros: &Macros) -> Result<(Domain, Vec<Warning>), TemplateError> {
+    let mut root = xml::parse(template)?;
+    expand(&mut root, macros);
+    let warnings = RefCell::default();
+    let (mut domain, draft) = node::visit_root(&root, "domain", &warnings, model::read)?;
+    complete::complete(&mut domain, draft)?;
+    Ok((domain, warnings.into_inner()))
+}
+
+fn expand(element: &mut xml::Element, macros: &Macros) {
+    element.text = macros.expand(&element.text);
+    for (_, value) in &mut element.attributes {
+        *value = macros.expand(value);
+    }
+    for child in &mut element.children {
+        expand(child, macros);
+    }
+}

@@ -1,0 +1,189 @@
+//! Serial lines, consoles and channels.
+
+use crate::domain::address::{self, VirtioSerialAddress};
+use crate::domain::error::Result;
+use crate::domain::node::Node;
+
+/// What is behind a character device.
+///
+/// fvm gives every one a socket of its own, so the kinds differ only in what the template may say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CharacterBackend {
+    /// A socket that fvm listens on.
+    Socket,
+    /// Nothing: output is thrown away.
+    Null,
+    /// The agent channel of SPICE.
+    SpiceAgent,
+}
+
+/// A serial line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serial {
+    /// The device's id in QEMU.
+    pub alias: String,
+    /// What is behind it.
+    pub backend: CharacterBackend,
+    /// The number of the line: 0 is the guest's first.
+    pub port: u32,
+}
+
+/// What a console is shown on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleTarget {
+    /// A serial line: the console is another name for it.
+    Serial,
+    /// A virtio console of its own.
+    Virtio,
+}
+
+/// A console.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Console {
+    /// The device's id in QEMU.
+    pub alias: String,
+    /// What is behind it.
+    pub backend: CharacterBackend,
+    /// What it is shown on.
+    pub target: ConsoleTarget,
+    /// The number that the template gives it.
+    pub port: Option<u32>,
+    /// The place of a virtio console.
+    pub address: Option<VirtioSerialAddress>,
+}
+
+/// A named channel between guest and host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Channel {
+    /// The device's id in QEMU.
+    pub alias: String,
+    /// What is behind it.
+    pub backend: CharacterBackend,
+    /// The name by which the guest finds it.
+    pub name: String,
+    /// Its port on a virtio-serial controller.
+    pub address: Option<VirtioSerialAddress>,
+}
+
+/// The name of the guest agent's channel.
+pub(crate) const GUEST_AGENT: &str = "org.qemu.guest_agent.0";
+
+fn backend(node: &Node<'_>) -> Result<CharacterBackend> {
+    let kind = node.need("type")?;
+    let backend = kind.choice(&[
+        ("pty", CharacterBackend::Socket),
+        ("unix", CharacterBackend::Socket),
+        ("null", CharacterBackend::Null),
+        ("spicevmc", CharacterBackend::SpiceAgent),
+    ])?;
+    // libvirt reports the terminal that it opened here.
+    node.ignore_attr("tty");
+    node.child("source", |source| {
+        if let Some(mode) = source.attr("mode") {
+            mode.choice(&[("bind", ())])?;
+        }
+        if source.attr("path").is_some() {
+            source.warn("fvm puts the socket in the VM's own run directory; the path is not used");
+        }
+        Ok(())
+    })?;
+    node.ignore_children("alias");
+    Ok(backend)
+}
+
+/// Reads `<serial>`.
+pub(crate) fn serial(node: &Node<'_>) -> Result<Serial> {
+    let backend = backend(node)?;
+    if backend == CharacterBackend::SpiceAgent {
+        return Err(node.refuse("spicevmc is for channels"));
+    }
+    let port = node.child("target", |target| {
+        if let Some(kind) = target.attr("type") {
+            kind.choice(&[("isa-serial", ()), ("serial", ())])?;
+        }
+        target.child("model", |model| model.need("name")?.expect("isa-serial"))?;
+        target.attr("port").map(|port| port.address(3)).transpose()
+    })?;
+    node.child("address", |address| {
+        address.need("type")?.expect("isa")?;
+        for name in ["iobase", "irq"] {
+            if let Some(value) = address.attr(name) {
+                return Err(value.refuse("the port of a serial line follows from its number"));
+            }
+        }
+        Ok(())
+    })?;
+    Ok(Serial {
+        alias: String::new(),
+        backend,
+        // Completion numbers the lines without a port.
+        port: port.flatten().unwrap_or(u32::MAX),
+    })
+}
+
+/// Reads `<console>`.
+pub(crate) fn console(node: &Node<'_>) -> Result<Console> {
+    let backend = backend(node)?;
+    if backend == CharacterBackend::SpiceAgent {
+        return Err(node.refuse("spicevmc is for channels"));
+    }
+    let target = node.child("target", |target| {
+        let kind = match target.attr("type") {
+            None => ConsoleTarget::Serial,
+            Some(kind) => kind.choice(&[
+                ("serial", ConsoleTarget::Serial),
+                ("virtio", ConsoleTarget::Virtio),
+            ])?,
+        };
+        let port = target
+            .attr("port")
+            .map(|port| port.address(30))
+            .transpose()?;
+        Ok((kind, port))
+    })?;
+    let (target, port) = target.unwrap_or((ConsoleTarget::Serial, None));
+    let address = match target {
+        ConsoleTarget::Serial => None,
+        ConsoleTarget::Virtio => address::virtio_serial(node)?,
+    };
+    Ok(Console {
+        alias: String::new(),
+        backend,
+        target,
+        port,
+        address,
+    })
+}
+
+/// Reads `<channel>`.
+pub(crate) fn channel(node: &Node<'_>) -> Result<Channel> {
+    let backend = backend(node)?;
+    let name = node.need_child("target", |target| {
+        target.need("type")?.expect("virtio")?;
+        target.ignore_attr("state");
+        let Some(name) = target.attr("name") else {
+            return match backend {
+                CharacterBackend::SpiceAgent => Ok("com.redhat.spice.0".to_owned()),
+                _ => Err(target.refuse("the attribute `name` is missing")),
+            };
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if !name.str().chars().all(plain) {
+            return Err(name.refuse("only letters, digits, `.`, `-` and `_` can stand here"));
+        }
+        name.non_empty()
+    })?;
+    Ok(Channel {
+        alias: String::new(),
+        backend,
+        name,
+        address: address::virtio_serial(node)?,
+    })
+}
+
+impl Channel {
+    /// Whether this is the channel of the QEMU guest agent.
+    pub fn is_guest_agent(&self) -> bool {
+        self.name == GUEST_AGENT
+    }
+}

@@ -1,0 +1,139 @@
+//! Graphics and video.
+
+use crate::domain::address::{self, PciPlace};
+use crate::domain::error::Result;
+use crate::domain::node::{Node, words};
+
+words! {
+    /// How the screen is reached.
+    pub enum GraphicsKind {
+        /// SPICE.
+        Spice = "spice",
+        /// VNC.
+        Vnc = "vnc",
+    }
+}
+
+/// A screen that can be reached from outside; fvm serves it on a socket of the VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graphics {
+    /// How.
+    pub kind: GraphicsKind,
+    /// The password that the template asks for.
+    pub password: Option<String>,
+}
+
+words! {
+    /// The graphics card.
+    pub enum VideoModel {
+        /// The standard VGA card.
+        Vga = "vga",
+        /// Cirrus Logic GD5446.
+        Cirrus = "cirrus",
+        /// QXL, for SPICE.
+        Qxl = "qxl",
+        /// virtio.
+        Virtio = "virtio",
+        /// A linear frame buffer without VGA.
+        Bochs = "bochs",
+        /// VMware SVGA II.
+        Vmvga = "vmvga",
+    }
+}
+
+/// A graphics card.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Video {
+    /// The device's id in QEMU.
+    pub alias: String,
+    /// The card.
+    pub model: VideoModel,
+    /// Whether it is the one that the firmware uses.
+    pub primary: bool,
+    /// Memory in KiB.
+    pub vram_kib: Option<u32>,
+    /// The first memory bar of QXL in KiB.
+    pub ram_kib: Option<u32>,
+    /// The frame buffer's part of it in KiB.
+    pub vgamem_kib: Option<u32>,
+    /// The number of screens.
+    pub heads: Option<u32>,
+    /// The place on the PCI bus.
+    pub pci: PciPlace,
+}
+
+/// Reads `<graphics>`.
+pub(crate) fn graphics(node: &Node<'_>) -> Result<Graphics> {
+    let kind = node.need("type")?.choice(GraphicsKind::WORDS)?;
+    let mut own_address = false;
+    for name in ["port", "tlsPort", "autoport", "websocket", "listen"] {
+        let unset = ["-1", "yes"];
+        if let Some(value) = node.attr(name) {
+            own_address |= !unset.contains(&value.str());
+        }
+    }
+    node.each("listen", |listen| {
+        for name in ["type", "address", "network", "socket"] {
+            own_address |= listen
+                .attr(name)
+                .is_some_and(|value| name != "type" && !value.str().is_empty());
+        }
+        Ok(())
+    })?;
+    if own_address {
+        node.warn("fvm serves the screen on a socket in the VM's run directory, not on a port");
+    }
+    node.ignore_attr("keymap");
+    for name in [
+        "image",
+        "jpeg",
+        "zlib",
+        "playback",
+        "streaming",
+        "mouse",
+        "clipboard",
+        "filetransfer",
+    ] {
+        // These tune how SPICE compresses what it sends; the guest does not see them.
+        node.ignore_children(name);
+    }
+    Ok(Graphics {
+        kind,
+        password: node
+            .attr("passwd")
+            .map(|value| value.non_empty())
+            .transpose()?,
+    })
+}
+
+/// Reads `<video>`; `None` is the template's "no video".
+pub(crate) fn video(node: &Node<'_>) -> Result<Option<Video>> {
+    let pci = address::pci(node)?;
+    node.ignore_children("alias");
+    node.need_child("model", |model| {
+        let kind = model.need("type")?;
+        if kind.str() == "none" {
+            return Ok(None);
+        }
+        let number = |name: &str| model.attr(name).map(|value| value.number()).transpose();
+        let kind = kind.choice(VideoModel::WORDS)?;
+        Ok(Some(Video {
+            alias: String::new(),
+            model: kind,
+            primary: model
+                .attr("primary")
+                .map_or(Ok(false), |value| value.yes_no())?,
+            vram_kib: number("vram")?,
+            ram_kib: match kind {
+                VideoModel::Qxl => number("ram")?,
+                _ => None,
+            },
+            vgamem_kib: match kind {
+                VideoModel::Qxl => number("vgamem")?,
+                _ => None,
+            },
+            heads: number("heads")?,
+            pci,
+        }))
+    })
+}

@@ -1,0 +1,28 @@
+//! The devices of a template, a file for each family.
+//!
+//! Every device that QEMU knows by an id has an `alias`, libvirt's name for it (`net0`,
+//! `scsi0-0-0-0`); reading leaves it empty and `complete` fills it in.
+
+mod character;
+mod controller;
+mod disk;
+mod display;
+mod interface;
+mod simple;
+
+pub use character::{Channel, CharacterBackend, Console, ConsoleTarget, Serial};
+pub use controller::{Controller, ControllerKind, PciModel, ScsiModel, UsbModel};
+pub use disk::{Cache, Disk, DiskBus, DiskDevice, DiskSource, ErrorPolicy, IoMode};
+pub use display::{Graphics, GraphicsKind, Video, VideoModel};
+pub use interface::{Interface, NicModel, NicSource};
+pub use simple::{
+    Balloon, Input, InputBus, InputKind, Panic, PanicModel, Rng, Sound, SoundModel, Vsock,
+    Watchdog, WatchdogAction, WatchdogModel,
+};
+
+pub(crate) use character::{channel, console, serial};
+pub(crate) use controller::{TemplateController, controller};
+pub(crate) use disk::{disk, target_index};
+pub(crate) use display::{graphics, video};
+pub(crate) use interface::interface;
+pub(crate) use simple::{balloon, input, panic, rng, sound, vsock, watchdog};

@@ -1,0 +1,223 @@
+//! The whole domain, and what the rest of fvm asks of it.
+
+use super::clock::{self, Clock};
+use super::complete::{Draft, Place};
+use super::cpu::{self, Cpu};
+use super::device::{self, *};
+use super::error::Result;
+use super::features::{self, Features};
+use super::node::{Node, Value};
+use super::os::{self, Os};
+use super::system::{self, Lifecycle, Memory, Power, Vcpus};
+
+/// A machine as its template describes it, completed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// The name.
+    pub name: String,
+    /// The identity that the template gives; without one fvm makes it.
+    pub uuid: Option<String>,
+    /// Memory.
+    pub memory: Memory,
+    /// Processors.
+    pub vcpus: Vcpus,
+    /// Machine type, firmware, what is booted.
+    pub os: Os,
+    /// Machine features.
+    pub features: Features,
+    /// The processor.
+    pub cpu: Cpu,
+    /// Clock and timers.
+    pub clock: Clock,
+    /// What happens at power-off, reboot and crash.
+    pub lifecycle: Lifecycle,
+    /// Sleep states.
+    pub power: Power,
+    /// The cgroup that the template asks for, under fvm's own.
+    pub partition: Option<String>,
+    /// Devices.
+    pub devices: Devices,
+}
+
+/// The devices of a machine, each family in the order of the template.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Disks and drives.
+    pub disks: Vec<Disk>,
+    /// Controllers, also those that follow from other devices.
+    pub controllers: Vec<Controller>,
+    /// Network interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Serial lines.
+    pub serials: Vec<Serial>,
+    /// Consoles that are not a serial line's other name.
+    pub consoles: Vec<Console>,
+    /// Channels.
+    pub channels: Vec<Channel>,
+    /// Input devices.
+    pub inputs: Vec<Input>,
+    /// Screens.
+    pub graphics: Vec<Graphics>,
+    /// Graphics cards, the primary one first.
+    pub videos: Vec<Video>,
+    /// Sound cards.
+    pub sounds: Vec<Sound>,
+    /// The balloon.
+    pub balloon: Option<Balloon>,
+    /// Sources of randomness.
+    pub rngs: Vec<Rng>,
+    /// Watchdogs.
+    pub watchdogs: Vec<Watchdog>,
+    /// Panic notifiers.
+    pub panics: Vec<Panic>,
+    /// The socket to the host.
+    pub vsock: Option<Vsock>,
+}
+
+impl Domain {
+    /// The memory that the machine is built with, in MiB.
+    pub fn memory_mib(&self) -> u64 {
+        self.memory.total_kib / 1024
+    }
+
+    /// What the balloon is to be set to after the start, in bytes, if less than all memory.
+    pub fn balloon_bytes(&self) -> Option<u64> {
+        let smaller = self.memory.current_kib < self.memory.total_kib;
+        (smaller && self.devices.balloon.is_some()).then_some(self.memory.current_kib * 1024)
+    }
+
+    /// Gives the machine another amount of memory, all of it for the guest.
+    pub fn set_memory_mib(&mut self, mib: u64) {
+        self.memory.total_kib = mib.saturating_mul(1024);
+        self.memory.current_kib = self.memory.total_kib;
+    }
+
+    /// The number of processors at the start.
+    pub fn vcpus(&self) -> u32 {
+        self.vcpus.current
+    }
+
+    /// Gives the machine another number of processors; a topology that no longer fits is dropped.
+    pub fn set_vcpus(&mut self, count: u32) {
+        let count = count.max(1);
+        if self.vcpus.max != count {
+            self.cpu.topology = None;
+        }
+        self.vcpus = Vcpus {
+            max: count,
+            current: count,
+        };
+    }
+
+    /// The disk whose source is the block device `path`: the VM's main disk, for its own path.
+    pub fn disk_at(&self, path: &str) -> Option<&Disk> {
+        self.devices
+            .disks
+            .iter()
+            .find(|disk| matches!(&disk.source, DiskSource::Block(source) if source == path))
+    }
+}
+
+/// Reads `<domain>`.
+pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
+    node.ignore_namespaces();
+    if let Some(kind) = node.attr("type") {
+        // Which of the two is used depends on the host, and the user is told.
+        kind.choice(&[("kvm", ()), ("qemu", ())])?;
+    }
+    node.ignore_attr("id");
+    for name in ["title", "description", "metadata"] {
+        node.ignore_children(name);
+    }
+    if node.has("seclabel") {
+        node.ignore_children("seclabel");
+        node.warn("seclabel is not used: every VM runs as a user of its own, confined by seccomp");
+    }
+    let name = node.need_child("name", |name| name_of(&name.text()))?;
+    let uuid = node
+        .child_text("uuid")?
+        .map(|value| uuid(&value))
+        .transpose()?;
+    let vcpus = system::vcpus(node)?;
+    let partition = node.child("resource", |resource| {
+        Ok(resource
+            .child_text("partition")?
+            .map(|value| value.str().to_owned()))
+    })?;
+    let mut draft = Draft::default();
+    let domain = Domain {
+        name,
+        uuid,
+        memory: system::memory(node)?,
+        vcpus,
+        os: os::read(node)?,
+        features: features::read(node)?,
+        cpu: cpu::read(node, vcpus.max)?,
+        clock: clock::read(node)?,
+        lifecycle: system::lifecycle(node)?,
+        power: system::power(node)?,
+        partition: partition.flatten(),
+        devices: node
+            .child("devices", |devices| read_devices(devices, &mut draft))?
+            .unwrap_or_default(),
+    };
+    draft.domain = Place::of(node);
+    Ok((domain, draft))
+}
+
+fn read_devices(node: &Node<'_>, draft: &mut Draft) -> Result<Devices> {
+    if node.child_text("emulator")?.is_some() {
+        node.warn("fvm runs the QEMU that its own configuration names; <emulator> is not used");
+    }
+    let disks = node.each("disk", |disk| {
+        draft.disks.push(Place::of(disk));
+        device::disk(disk)
+    })?;
+    draft.controllers = node.each("controller", device::controller)?;
+    let balloon = node.child("memballoon", device::balloon)?;
+    draft.balloon_given = balloon.is_some();
+    let videos = node.each("video", device::video)?;
+    draft.video_given = !videos.is_empty();
+    Ok(Devices {
+        disks,
+        controllers: Vec::new(),
+        interfaces: node.each("interface", device::interface)?,
+        serials: node.each("serial", device::serial)?,
+        consoles: node.each("console", device::console)?,
+        channels: node.each("channel", device::channel)?,
+        inputs: node.each("input", device::input)?,
+        graphics: node.each("graphics", device::graphics)?,
+        videos: videos.into_iter().flatten().collect(),
+        sounds: node.each("sound", device::sound)?,
+        balloon: balloon.flatten(),
+        rngs: node.each("rng", device::rng)?,
+        watchdogs: node.each("watchdog", device::watchdog)?,
+        panics: node.each("panic", device::panic)?,
+        vsock: node.child("vsock", device::vsock)?,
+    })
+}
+
+fn name_of(value: &Value<'_>) -> Result<String> {
+    let name = value.non_empty()?;
+    if name.len() > 128 || name.contains('/') {
+        return Err(value.refuse("a name has at most 128 bytes and no `/`"));
+    }
+    Ok(name)
+}
+
+/// A UUID in its usual form, in lower case.
+fn uuid(value: &Value<'_>) -> Result<String> {
+    let digits: String = value.str().chars().filter(|c| *c != '-').collect();
+    if digits.len() != 32 || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(value.refuse("not a UUID"));
+    }
+    let digits = digits.to_ascii_lowercase();
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        &digits[..8],
+        &digits[8..12],
+        &digits[12..16],
+        &digits[16..20],
+        &digits[20..]
+    ))
+}

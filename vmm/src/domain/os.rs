@@ -1,0 +1,246 @@
+//! The machine type, the firmware and what is booted.
+
+use super::error::Result;
+use super::node::{Node, words};
+
+words! {
+    /// The guest's architecture.
+    pub enum Arch {
+        /// 64-bit x86.
+        X86_64 = "x86_64",
+    }
+}
+
+/// The family of a machine type, which decides where devices sit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MachineKind {
+    /// i440FX and PIIX3: one PCI bus.
+    I440fx,
+    /// Q35 and ICH9: PCI Express.
+    Q35,
+}
+
+/// A class of device to boot from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum BootDevice {
+    /// The first disk.
+    Disk,
+    /// The first CD-ROM drive.
+    Cdrom,
+    /// The first network interface.
+    Network,
+    /// The first floppy drive.
+    Floppy,
+}
+
+/// A firmware image that the template names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loader {
+    /// The file with the code.
+    pub path: String,
+    /// Whether it is mapped as flash (UEFI), not loaded as a ROM.
+    pub pflash: bool,
+    /// Whether the guest may not write to it.
+    pub readonly: bool,
+    /// Whether flash may be written in system management mode only.
+    pub secure: bool,
+}
+
+/// What starts the guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Firmware {
+    /// Whether a UEFI firmware is wanted and fvm looks for it.
+    pub efi: bool,
+    /// Whether the firmware must enforce secure boot, if the template says so.
+    pub secure_boot: Option<bool>,
+    /// The image that the template names.
+    pub loader: Option<Loader>,
+    /// The template of the variables store; every VM has a copy of its own.
+    pub vars_template: Option<String>,
+}
+
+impl Firmware {
+    /// Whether the guest starts by UEFI from flash and so needs a variables store.
+    pub fn is_uefi(&self) -> bool {
+        self.efi || self.loader.as_ref().is_some_and(|loader| loader.pflash)
+    }
+}
+
+/// A kernel that is started without firmware finding it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectKernel {
+    /// The kernel image.
+    pub kernel: String,
+    /// The initial RAM disk.
+    pub initrd: Option<String>,
+    /// The kernel's command line.
+    pub cmdline: Option<String>,
+}
+
+/// The `<os>` element.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Os {
+    /// The architecture.
+    pub arch: Arch,
+    /// The machine type as the template names it: `pc`, `q35`, `pc-i440fx-7.2`…
+    pub machine: String,
+    /// The family of the machine type.
+    pub kind: MachineKind,
+    /// What starts the guest.
+    pub firmware: Firmware,
+    /// The classes to boot from, in order; empty when devices carry their own order.
+    pub boot: Vec<BootDevice>,
+    /// Whether the firmware shows a menu, and for how long in milliseconds.
+    pub boot_menu: Option<(bool, Option<u32>)>,
+    /// Whether BIOS messages go to the serial line.
+    pub bios_useserial: Option<bool>,
+    /// How long the firmware waits before it tries again to boot, in ms; -1 for never.
+    pub reboot_timeout_ms: Option<i32>,
+    /// A kernel to start directly.
+    pub kernel: Option<DirectKernel>,
+}
+
+/// Reads `<os>`.
+pub(crate) fn read(domain: &Node<'_>) -> Result<Os> {
+    domain.need_child("os", |node| {
+        let efi = match node.attr("firmware") {
+            None => false,
+            Some(value) => value.choice(&[("efi", true), ("bios", false)])?,
+        };
+        let (arch, machine, kind) = node.need_child("type", machine)?;
+        let boot = node.each("boot", |boot| {
+            boot.need("dev")?.choice(&[
+                ("hd", BootDevice::Disk),
+                ("cdrom", BootDevice::Cdrom),
+                ("network", BootDevice::Network),
+                ("fd", BootDevice::Floppy),
+            ])
+        })?;
+        let boot_menu = node.child("bootmenu", |menu| {
+            let timeout = menu.attr("timeout").map(|t| t.number()).transpose()?;
+            Ok((menu.need("enable")?.yes_no()?, timeout))
+        })?;
+        let bios = node.child("bios", |bios| {
+            Ok((
+                bios.attr("useserial").map(|v| v.yes_no()).transpose()?,
+                bios.attr("rebootTimeout").map(|v| v.number()).transpose()?,
+            ))
+        })?;
+        let (bios_useserial, reboot_timeout_ms) = bios.unwrap_or_default();
+        Ok(Os {
+            arch,
+            machine,
+            kind,
+            firmware: firmware(node, efi)?,
+            boot,
+            boot_menu,
+            bios_useserial,
+            reboot_timeout_ms,
+            kernel: kernel(node)?,
+        })
+    })
+}
+
+fn machine(node: &Node<'_>) -> Result<(Arch, String, MachineKind)> {
+    node.text().choice(&[("hvm", ())])?;
+    let arch = match node.attr("arch") {
+        None => Arch::X86_64,
+        Some(value) => value.choice(Arch::WORDS)?,
+    };
+    let Some(machine) = node.attr("machine") else {
+        return Ok((arch, "pc".to_owned(), MachineKind::I440fx));
+    };
+    let name = machine.str();
+    let kind = if name == "pc" || name.starts_with("pc-i440fx-") {
+        MachineKind::I440fx
+    } else if name == "q35" || name.starts_with("pc-q35-") {
+        MachineKind::Q35
+    } else {
+        return Err(machine.refuse_with(
+            format!("fvm does not know the machine type {name:?}"),
+            "supported: pc, q35, and their versions pc-i440fx-* and pc-q35-*",
+        ));
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    if !name.chars().all(plain) {
+        return Err(machine.refuse("not the name of a machine type"));
+    }
+    Ok((arch, name.to_owned(), kind))
+}
+
+fn firmware(os: &Node<'_>, efi: bool) -> Result<Firmware> {
+    let loader = os.child("loader", |node| {
+        let pflash = match node.attr("type") {
+            None => false,
+            Some(value) => value.choice(&[("pflash", true), ("rom", false)])?,
+        };
+        let flag = |name: &str| node.attr(name).map_or(Ok(false), |value| value.yes_no());
+        let (readonly, secure) = (flag("readonly")?, flag("secure")?);
+        if let Some(format) = node.attr("format") {
+            format.expect("raw")?;
+        }
+        let path = node.text().str().to_owned();
+        if path.is_empty() && !efi {
+            return Err(node.refuse("the path of the firmware is missing"));
+        }
+        if pflash && !readonly && !efi {
+            return Err(node.refuse("flash with the firmware's code must be readonly='yes'"));
+        }
+        Ok(Loader {
+            path,
+            pflash,
+            readonly,
+            secure,
+        })
+    })?;
+    let vars_template = os.child("nvram", |node| {
+        if let Some(format) = node.attr("format") {
+            format.expect("raw")?;
+        }
+        if !node.text().str().is_empty() {
+            node.warn(
+                "fvm keeps each VM's UEFI variables in a file of its own; the path is not used",
+            );
+        }
+        Ok(node.attr("template").map(|value| value.str().to_owned()))
+    })?;
+    let features = os.child("firmware", |node| {
+        node.each("feature", |feature| {
+            let enabled = feature.need("enabled")?.yes_no()?;
+            let name = feature.need("name")?;
+            name.choice(&[("secure-boot", true), ("enrolled-keys", false)])
+                .map(|is_secure_boot| (is_secure_boot, enabled))
+        })
+    })?;
+    let secure_boot = features
+        .unwrap_or_default()
+        .into_iter()
+        .find_map(|(is_secure_boot, enabled)| is_secure_boot.then_some(enabled));
+    let secure_loader = loader.as_ref().is_some_and(|loader| loader.secure);
+    Ok(Firmware {
+        efi,
+        secure_boot: secure_boot.or(secure_loader.then_some(true)),
+        loader: loader.filter(|loader| !loader.path.is_empty()),
+        vars_template: vars_template.flatten(),
+    })
+}
+
+fn kernel(os: &Node<'_>) -> Result<Option<DirectKernel>> {
+    let text = |name: &str| -> Result<Option<String>> {
+        os.child_text(name)?
+            .map(|value| value.non_empty())
+            .transpose()
+    };
+    let (kernel, initrd, cmdline) = (text("kernel")?, text("initrd")?, text("cmdline")?);
+    match kernel {
+        Some(kernel) => Ok(Some(DirectKernel {
+            kernel,
+            initrd,
+            cmdline,
+        })),
+        None if initrd.is_some() || cmdline.is_some() => {
+            Err(os.refuse("initrd and cmdline need a kernel"))
+        }
+        None => Ok(None),
+    }
+}

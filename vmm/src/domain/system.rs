@@ -1,0 +1,184 @@
+//! Memory, processors, what happens at power-off, reboot and crash, and power management.
+
+use super::error::Result;
+use super::node::{Node, Value, words};
+
+/// How much memory the guest has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// What the machine is built with, in KiB.
+    pub total_kib: u64,
+    /// What the balloon leaves the guest, in KiB; never more than the total.
+    pub current_kib: u64,
+    /// Whether the memory is locked into the host's.
+    pub locked: bool,
+    /// Whether pages may not be merged with those of other VMs.
+    pub nosharepages: bool,
+}
+
+/// How many virtual processors the guest has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vcpus {
+    /// The most that can be there, for which the machine is built.
+    pub max: u32,
+    /// How many are there at the start.
+    pub current: u32,
+}
+
+words! {
+    /// What fvm does when the guest powers off, reboots or crashes.
+    pub enum LifecycleAction {
+        /// The VM ends.
+        Destroy = "destroy",
+        /// The VM starts again.
+        Restart = "restart",
+        /// The VM stays, paused, for someone to look at it.
+        Preserve = "preserve",
+    }
+}
+
+/// The actions at the three ends that a guest can come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifecycle {
+    /// At power-off.
+    pub on_poweroff: LifecycleAction,
+    /// At reboot.
+    pub on_reboot: LifecycleAction,
+    /// At a crash that the guest reports.
+    pub on_crash: LifecycleAction,
+}
+
+/// What the firmware offers for sleeping; `None` leaves it to QEMU.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Power {
+    /// S3.
+    pub suspend_to_mem: Option<bool>,
+    /// S4.
+    pub suspend_to_disk: Option<bool>,
+}
+
+const DEFAULT_ON_OFF: LifecycleAction = LifecycleAction::Destroy;
+
+/// Reads memory sizes and what the memory is made of.
+pub(crate) fn memory(domain: &Node<'_>) -> Result<Memory> {
+    let total_kib = domain.need_child("memory", |node| {
+        let kib = kib(node)?;
+        if kib < 1024 {
+            return Err(node.refuse("a machine needs at least 1 MiB of memory"));
+        }
+        Ok(kib)
+    })?;
+    let current = domain.child("currentMemory", |node| {
+        let kib = kib(node)?;
+        if kib > total_kib {
+            return Err(node.refuse("currentMemory is more than memory"));
+        }
+        Ok(kib)
+    })?;
+    let backing = domain.child("memoryBacking", |node| {
+        Ok((node.flag("locked")?, node.flag("nosharepages")?))
+    })?;
+    let (locked, nosharepages) = backing.unwrap_or_default();
+    Ok(Memory {
+        // QEMU builds machines of whole MiB.
+        total_kib: total_kib.div_ceil(1024) * 1024,
+        // libvirt writes 0 for "as much as there is".
+        current_kib: current.filter(|kib| *kib > 0).unwrap_or(total_kib),
+        locked,
+        nosharepages,
+    })
+}
+
+/// Reads an amount of memory with its unit, KiB without one, and rounds it up to KiB.
+pub(crate) fn kib(node: &Node<'_>) -> Result<u64> {
+    let unit = match node.attr("unit") {
+        None => 1024,
+        Some(unit) => unit_bytes(&unit)?,
+    };
+    let text = node.text();
+    let bytes = u128::from(text.number::<u64>()?) * unit;
+    u64::try_from(bytes.div_ceil(1024))
+        .ok()
+        .filter(|kib| *kib < 1 << 42)
+        .ok_or_else(|| text.refuse("so much memory cannot be addressed"))
+}
+
+fn unit_bytes(unit: &Value<'_>) -> Result<u128> {
+    unit.choice(&[
+        ("b", 1),
+        ("bytes", 1),
+        ("KB", 1000),
+        ("k", 1 << 10),
+        ("KiB", 1 << 10),
+        ("MB", 1_000_000),
+        ("M", 1 << 20),
+        ("MiB", 1 << 20),
+        ("GB", 1_000_000_000),
+        ("G", 1 << 30),
+        ("GiB", 1 << 30),
+        ("TB", 1_000_000_000_000),
+        ("T", 1 << 40),
+        ("TiB", 1 << 40),
+    ])
+}
+
+/// Reads the number of processors.
+pub(crate) fn vcpus(domain: &Node<'_>) -> Result<Vcpus> {
+    let vcpus = domain.child("vcpu", |node| {
+        if let Some(placement) = node.attr("placement") {
+            placement.choice(&[("static", ())])?;
+        }
+        let text = node.text();
+        let max = if text.str().is_empty() {
+            1
+        } else {
+            text.number()?
+        };
+        if !(1..=4096).contains(&max) {
+            return Err(text.refuse("the number of processors must be from 1 to 4096"));
+        }
+        let current = match node.attr("current") {
+            None => max,
+            Some(value) => match value.number()? {
+                current if (1..=max).contains(&current) => current,
+                _ => return Err(value.refuse(format!("must be from 1 to {max}"))),
+            },
+        };
+        Ok(Vcpus { max, current })
+    })?;
+    Ok(vcpus.unwrap_or(Vcpus { max: 1, current: 1 }))
+}
+
+/// Reads `on_poweroff`, `on_reboot` and `on_crash`.
+pub(crate) fn lifecycle(domain: &Node<'_>) -> Result<Lifecycle> {
+    let action = |name: &str, default: LifecycleAction| match domain.child_text(name)? {
+        None => Ok(default),
+        Some(value) => value.choice(LifecycleAction::WORDS),
+    };
+    let lifecycle = Lifecycle {
+        on_poweroff: action("on_poweroff", DEFAULT_ON_OFF)?,
+        on_reboot: action("on_reboot", LifecycleAction::Restart)?,
+        on_crash: action("on_crash", DEFAULT_ON_OFF)?,
+    };
+    if lifecycle.on_reboot == LifecycleAction::Preserve {
+        return Err(domain.refuse(
+            "on_reboot cannot be `preserve`: QEMU either resets the guest or shuts it down",
+        ));
+    }
+    Ok(lifecycle)
+}
+
+/// Reads `<pm>`.
+pub(crate) fn power(domain: &Node<'_>) -> Result<Power> {
+    let power = domain.child("pm", |node| {
+        let enabled = |name: &str| {
+            let value = node.child(name, |state| state.need("enabled")?.yes_no())?;
+            Ok(value)
+        };
+        Ok(Power {
+            suspend_to_mem: enabled("suspend-to-mem")?,
+            suspend_to_disk: enabled("suspend-to-disk")?,
+        })
+    })?;
+    Ok(power.unwrap_or_default())
+}

@@ -1,0 +1,243 @@
+//! Bringing one device-mapper device into the state wanted, from whatever state it is in.
+//!
+//! ```text
+//! absent ── create ──> no table ── load, resume ──> live
+//!                                   live, other table ── load, suspend, resume ──> live
+//!                                   suspended ── resume ──> live
+//! ```
+//!
+//! Each step may have been left half-way by a crash; [`ensure`] goes on from there. When a step fails,
+//! what the call itself made is taken away again and what it suspended is resumed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::kernel::DeviceNumber;
+use crate::kernel::dm::{Dm, Suspend};
+use crate::kernel::message::{Device, TableLine};
+use crate::names::{self, Identity, Kind};
+
+/// Somebody (udev without its device-mapper rules, a curious `blkid`) may hold a device for a moment.
+const REMOVE_TRIES: u32 = 20;
+const REMOVE_PAUSE: Duration = Duration::from_millis(25);
+
+/// Whether a call had anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It changed something.
+    Changed,
+    /// Everything was as it should be.
+    Unchanged,
+}
+
+/// A device-mapper device of fvm's, as the kernel has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActiveDevice {
+    /// Which it is.
+    pub identity: Identity,
+    /// Its number; its node is `/dev/dm-<minor>`.
+    pub number: DeviceNumber,
+    /// How many times it is open, by processes, mounts and other devices.
+    pub open_count: u32,
+    /// I/O to it is held back.
+    pub suspended: bool,
+    /// It cannot be written.
+    pub read_only: bool,
+    /// It has a live table; one left by a crash may have none.
+    pub has_table: bool,
+}
+
+impl ActiveDevice {
+    /// Its node.
+    pub fn path(&self) -> PathBuf {
+        node(self.number)
+    }
+}
+
+/// Lists every device on the host that is fvm's, of all pools, by name and uuid.
+///
+/// # Errors
+/// When device-mapper cannot be used. A device that goes away meanwhile is left out.
+pub fn active_devices() -> Result<Vec<ActiveDevice>> {
+    list(&Dm::open()?)
+}
+
+pub(crate) fn list(dm: &Dm) -> Result<Vec<ActiveDevice>> {
+    let mut devices = Vec::new();
+    for name in dm.names()? {
+        if !names::is_candidate(&name) {
+            continue;
+        }
+        if let Some(found) = dm.find_name(&name)?
+            && let Some(identity) = Identity::parse(&found.name, &found.uuid)
+        {
+            devices.push(active(identity, &found));
+        }
+    }
+    devices.sort_by(|a, b| a.identity.cmp(&b.identity));
+    Ok(devices)
+}
+
+pub(crate) fn active(identity: Identity, device: &Device) -> ActiveDevice {
+    ActiveDevice {
+        identity,
+        number: device.number,
+        open_count: device.open_count,
+        suspended: device.is_suspended(),
+        read_only: device.is_read_only(),
+        has_table: device.has_table(),
+    }
+}
+
+/// The node of a device-mapper device, made by the kernel itself.
+pub(crate) fn node(number: DeviceNumber) -> PathBuf {
+    PathBuf::from(format!("/dev/dm-{}", number.minor))
+}
+
+/// What [`ensure`] did.
+#[derive(Debug)]
+pub(crate) struct Ensured {
+    pub(crate) number: DeviceNumber,
+    pub(crate) outcome: Outcome,
+    /// The device was made by this call.
+    pub(crate) made: bool,
+}
+
+/// Makes the device live with this table.
+///
+/// A live device with another table is given the new one if `may_replace` says so of the old.
+pub(crate) fn ensure(
+    dm: &Dm,
+    identity: &Identity,
+    line: &TableLine,
+    read_only: bool,
+    may_replace: impl FnOnce(&TableLine) -> bool,
+) -> Result<Ensured> {
+    let Some(device) = dm.find(identity)? else {
+        return make(dm, identity, line, read_only);
+    };
+    let name = identity.name();
+    if device.name != name {
+        return Err(Error::NameTaken {
+            device: name,
+            found: format!("{} under the name {}", device.uuid, device.name),
+        });
+    }
+    let old = dm.table(identity)?;
+    let outcome = match &old {
+        Some(old) if old == line && device.is_read_only() == read_only => {
+            if device.is_suspended() {
+                dm.resume(identity)?;
+                Outcome::Changed
+            } else {
+                Outcome::Unchanged
+            }
+        }
+        Some(old) if old == line || may_replace(old) => {
+            replace(dm, identity, old, device.is_read_only(), line, read_only)?;
+            Outcome::Changed
+        }
+        Some(old) => {
+            return Err(Error::OtherTable {
+                device: name,
+                found: format!("{} {} {}", old.sectors, old.target, old.params),
+                expected: format!("{} {} {}", line.sectors, line.target, line.params),
+            });
+        }
+        None => {
+            dm.load(identity, line, read_only)?;
+            dm.resume(identity)?;
+            Outcome::Changed
+        }
+    };
+    Ok(Ensured {
+        number: device.number,
+        outcome,
+        made: false,
+    })
+}
+
+fn make(dm: &Dm, identity: &Identity, line: &TableLine, read_only: bool) -> Result<Ensured> {
+    let device = match dm.create(identity) {
+        Ok(device) => device,
+        Err(error) => {
+            let name = identity.name();
+            return Err(match dm.find_name(&name)? {
+                Some(other) if error.raw_os_error() == Some(libc::EBUSY) => Error::NameTaken {
+                    device: name,
+                    found: other.uuid,
+                },
+                _ => error,
+            });
+        }
+    };
+    let live = dm
+        .load(identity, line, read_only)
+        .and_then(|()| dm.resume(identity));
+    match live {
+        Ok(()) => Ok(Ensured {
+            number: device.number,
+            outcome: Outcome::Changed,
+            made: true,
+        }),
+        Err(error) => Err(error.then(remove(dm, identity).map(drop))),
+    }
+}
+
+/// Gives a live device another table; it keeps the old one if that fails.
+pub(crate) fn replace(
+    dm: &Dm,
+    identity: &Identity,
+    old: &TableLine,
+    old_read_only: bool,
+    new: &TableLine,
+    new_read_only: bool,
+) -> Result<()> {
+    dm.load(identity, new, new_read_only)?;
+    if let Err(error) = dm.suspend(identity, Suspend::Quick) {
+        return Err(error.then(dm.clear(identity)));
+    }
+    dm.resume(identity).map_err(|error| {
+        let back = dm
+            .load(identity, old, old_read_only)
+            .and_then(|()| dm.resume(identity));
+        error.then(back)
+    })
+}
+
+/// Removes a device, if it is there.
+pub(crate) fn remove(dm: &Dm, identity: &Identity) -> Result<Outcome> {
+    let mut tries = REMOVE_TRIES;
+    loop {
+        tries -= 1;
+        match dm.remove(identity) {
+            Ok(()) => return Ok(Outcome::Changed),
+            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
+                return Ok(Outcome::Unchanged);
+            }
+            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => return Err(error),
+            Err(_) if tries > 0 => std::thread::sleep(REMOVE_PAUSE),
+            Err(_) => {
+                return match dm.find(identity)? {
+                    None => Ok(Outcome::Changed),
+                    Some(device) => Err(Error::Busy {
+                        device: device.name,
+                        open_count: device.open_count,
+                    }),
+                };
+            }
+        }
+    }
+}
+
+/// Resumes what a crash left suspended among these devices' volumes.
+pub(crate) fn resume_volumes(dm: &Dm, devices: &[ActiveDevice]) -> Result<()> {
+    let failures = devices
+        .iter()
+        .filter(|device| matches!(device.identity.kind, Kind::Volume { .. }))
+        .filter(|device| device.suspended && device.has_table)
+        .filter_map(|device| dm.resume(&device.identity).err())
+        .collect();
+    Error::all(failures)
+}

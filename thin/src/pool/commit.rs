@@ -1,0 +1,266 @@
+//! One transaction on a pool: messages, the new transaction id, and the proof.
+//!
+//! The kernel throws away the result of committing a message: `create_snap` may return success while the
+//! pool goes read-only. So a message's success counts for nothing here; what counts is the status read
+//! afterwards, in memory (`NOFLUSH`), which shows the new transaction id and a healthy pool only if the
+//! metadata were written.
+
+use tracing::debug;
+
+use crate::device;
+use crate::error::{Error, Result};
+use crate::id::{ThinId, TransactionId};
+use crate::kernel::dm::{Flush, Suspend};
+use crate::names::{self, Identity, Part};
+
+use super::{Pool, PoolStatus};
+
+/// One change of the pool's metadata.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Message {
+    /// Make an empty volume.
+    CreateThin {
+        /// A number never used before.
+        id: ThinId,
+    },
+    /// Make a writable snapshot.
+    CreateSnap {
+        /// A number never used before.
+        id: ThinId,
+        /// What it is a snapshot of, active or not.
+        origin: ThinId,
+    },
+    /// Delete a volume, which must not be active; one that is not there is deleted already.
+    Delete {
+        /// Its number.
+        id: ThinId,
+    },
+}
+
+impl Message {
+    /// The id of the volume that it makes, if it makes one: for [`Pool::undo_create`].
+    pub fn creates(self) -> Option<ThinId> {
+        match self {
+            Self::CreateThin { id } | Self::CreateSnap { id, .. } => Some(id),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::CreateThin { id } => format!("create_thin {id}"),
+            Self::CreateSnap { id, origin } => format!("create_snap {id} {origin}"),
+            Self::Delete { id } => format!("delete {id}"),
+        }
+    }
+}
+
+/// What is known of the pool after a commit that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KernelState {
+    /// It is as it was: no message was taken.
+    Unchanged,
+    /// It may hold the transaction, a part of it, or none: read the status again and let
+    /// [`crate::recovery::plan`] decide.
+    Unknown,
+}
+
+/// Why a transaction was not acknowledged.
+#[derive(Debug, thiserror::Error)]
+#[error("transaction {target} of pool {pool} was not acknowledged")]
+pub struct CommitError {
+    /// The pool's name.
+    pub pool: String,
+    /// The transaction id it would have had.
+    pub target: TransactionId,
+    /// What is known of the pool.
+    pub kernel: KernelState,
+    /// What failed.
+    #[source]
+    pub cause: Error,
+}
+
+impl Pool {
+    /// Sends messages as one transaction, `from` to `from + 1`, and proves that the pool holds it.
+    ///
+    /// The caller has noted the operation in its store before, and settles it there after. An active
+    /// origin of a snapshot is suspended while the messages are sent, and resumed whatever happens.
+    ///
+    /// # Errors
+    /// [`CommitError::kernel`] says whether the pool is as it was.
+    pub fn commit(
+        &self,
+        from: TransactionId,
+        messages: &[Message],
+    ) -> Result<TransactionId, CommitError> {
+        let target = from.next();
+        let error = |kernel, cause| CommitError {
+            pool: self.spec.name.to_string(),
+            target,
+            kernel,
+            cause,
+        };
+        self.require(from)
+            .map_err(|cause| error(KernelState::Unchanged, cause))?;
+        let origins = self
+            .active_origins(messages)
+            .map_err(|cause| error(KernelState::Unchanged, cause))?;
+        let (sent, result) = self.send_with_suspended(&origins, messages);
+        result.map_err(|cause| match sent {
+            0 => error(KernelState::Unchanged, cause),
+            _ => error(KernelState::Unknown, cause),
+        })?;
+        self.send(&format!("set_transaction_id {from} {target}"))
+            .and_then(|()| self.require(target))
+            .map_err(|cause| error(KernelState::Unknown, cause))?;
+        debug!(pool = %self.spec.name, transaction = %target, ?messages, "committed");
+        Ok(target)
+    }
+
+    /// Deletes volumes that an unfinished transaction may have made, without a new transaction id.
+    ///
+    /// # Errors
+    /// When a volume is there and cannot be deleted, or the pool is not well afterwards.
+    pub fn undo_create(&self, current: TransactionId, ids: &[ThinId]) -> Result<()> {
+        self.require(current)?;
+        let failures = ids
+            .iter()
+            .filter_map(|&id| self.send_message(Message::Delete { id }).err())
+            .collect();
+        Error::all(failures)?;
+        self.require(current)
+    }
+
+    /// The pool is well and at this transaction.
+    fn require(&self, expected: TransactionId) -> Result<()> {
+        let status: PoolStatus = self.status(Flush::None)?;
+        if !status.is_well() {
+            return Err(self.unwell(status.health()));
+        }
+        if status.transaction != expected {
+            return Err(self.unwell(format!(
+                "at transaction {}, not {expected}",
+                status.transaction
+            )));
+        }
+        Ok(())
+    }
+
+    fn unwell(&self, health: String) -> Error {
+        Error::Unwell {
+            pool: self.spec.name.to_string(),
+            health,
+        }
+    }
+
+    fn send(&self, text: &str) -> Result<()> {
+        self.dm.message(&self.spec.identity(Part::Pool), text)
+    }
+
+    fn send_message(&self, message: Message) -> Result<()> {
+        match (message, self.send(&message.text())) {
+            // What the kernel says of an id that it does not know.
+            (Message::Delete { .. }, Err(error)) if error.raw_os_error() == Some(libc::ENODATA) => {
+                Ok(())
+            }
+            (_, result) => result,
+        }
+    }
+
+    /// The devices that a snapshot is to be taken of and that are active and not suspended.
+    fn active_origins(&self, messages: &[Message]) -> Result<Vec<Identity>> {
+        let mut origins: Vec<ThinId> = messages
+            .iter()
+            .filter_map(|message| match message {
+                Message::CreateSnap { origin, .. } => Some(*origin),
+                Message::CreateThin { .. } | Message::Delete { .. } => None,
+            })
+            .collect();
+        origins.sort_unstable();
+        origins.dedup();
+        let mut active = Vec::new();
+        for origin in origins {
+            let name = names::volume_name(&self.spec.name, origin);
+            let Some(found) = self.dm.find_name(&name)? else {
+                continue;
+            };
+            let Some(identity) = Identity::parse(&found.name, &found.uuid)
+                .filter(|identity| identity.pool_uuid == self.spec.uuid)
+            else {
+                return Err(Error::NameTaken {
+                    device: name,
+                    found: found.uuid,
+                });
+            };
+            let found = device::active(identity, &found);
+            if found.has_table && !found.suspended {
+                active.push(found.identity);
+            }
+        }
+        Ok(active)
+    }
+
+    /// Sends the messages while the origins are suspended. Returns how many the kernel took.
+    fn send_with_suspended(
+        &self,
+        origins: &[Identity],
+        messages: &[Message],
+    ) -> (usize, Result<()>) {
+        let mut suspended = Vec::new();
+        let mut sent = 0;
+        let mut result = Ok(());
+        for origin in origins {
+            result = self.dm.suspend(origin, Suspend::Consistent);
+            if result.is_err() {
+                break;
+            }
+            suspended.push(origin);
+        }
+        if result.is_ok() {
+            for &message in messages {
+                result = self.send_message(message);
+                if result.is_err() {
+                    break;
+                }
+                sent += 1;
+            }
+        }
+        let resumed = Error::all(
+            suspended
+                .into_iter()
+                .filter_map(|origin| self.dm.resume(origin).err())
+                .collect(),
+        );
+        let result = match result {
+            Ok(()) => resumed,
+            Err(error) => Err(error.then(resumed)),
+        };
+        (sent, result)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u64) -> ThinId {
+        ThinId::try_from(n).unwrap()
+    }
+
+    #[test]
+    fn messages_are_as_the_kernel_reads_them() {
+        for (message, text) in [
+            (Message::CreateThin { id: id(7) }, "create_thin 7"),
+            (
+                Message::CreateSnap {
+                    id: id(8),
+                    origin: id(7),
+                },
+                "create_snap 8 7",
+            ),
+            (Message::Delete { id: ThinId::MAX }, "delete 16777215"),
+        ] {
+            assert_eq!(message.text(), text);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Making a pool larger, in two steps with the caller's store between them.
+
+use crate::error::{Error, Result};
+use crate::kernel::loopdev::Loop;
+use crate::names::Part;
+use crate::units::Bytes;
+
+use super::activate::linear_of;
+use super::{Backing, Pool, PoolSpec, backing};
+
+impl Pool {
+    /// Makes the files large enough for a pool of this size: data, and where it needs more, metadata and
+    /// spare. The pool itself does not change yet.
+    ///
+    /// Next the caller notes the new size in its store and calls [`Pool::activate`] with it, which reloads
+    /// what is shorter; after a crash between, either size can be activated.
+    ///
+    /// # Errors
+    /// [`Error::TooSmall`] if a device has no more room; otherwise what failed. A file that was made larger
+    /// before stays so, which does no harm, and the call may be repeated.
+    pub fn grow_backings(&self, data_size: Bytes) -> Result<()> {
+        let wanted = PoolSpec {
+            data_size,
+            ..self.spec.clone()
+        };
+        wanted.validate()?;
+        if data_size < self.spec.data_size {
+            return Err(Error::Invalid {
+                what: "a pool size",
+                value: data_size,
+                rule: format!("is less than the pool's {}", self.spec.data_size),
+            });
+        }
+        let metadata = wanted.metadata_size();
+        // Metadata first: data without room to note them are of no use.
+        for (part, under, content) in [
+            (Part::Spare, &self.spec.spare, metadata),
+            (Part::Metadata, &self.spec.metadata, metadata),
+            (Part::Data, &self.spec.data, data_size),
+        ] {
+            backing::grow(part, under, content)?;
+            self.refresh_loop(part, under)?;
+        }
+        Ok(())
+    }
+
+    fn refresh_loop(&self, part: Part, under: &Backing) -> Result<()> {
+        if let Backing::File { path } = under
+            && let Some(linear) = linear_of(&self.dm, &self.spec, part)?
+            && let Some(found) = Loop::of(linear.device, path)?
+        {
+            found.refresh_size()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,10 @@
+//! Content of volumes: writing an image fast, reading it back, its digest.
+
+mod buffer;
+mod digest;
+mod reader;
+mod writer;
+
+pub use digest::{BLOCK_BYTES, SparseDigest, is_zero};
+pub use reader::digest_of;
+pub use writer::{BlockWriter, Written};

@@ -1,0 +1,168 @@
+//! The command line: what it may say, and how its words become values.
+//!
+//! Each command's own arguments stand beside the command, in `commands`.
+
+use crate::{commands, exit, output::Wishes};
+use clap::{Parser, Subcommand};
+use fvm_vmm::api::{ApiError, SOCKET_PATH, VmNumber, VmSet};
+use std::path::PathBuf;
+
+/// Virtual machines for a lab: made from an image in milliseconds, each at the address of its number.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fvm",
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+A day with fvm:
+  fvm image import debian debian-13.raw.xz     once: a golden image
+  fvm create debian 42                         VM 42, a snapshot of it
+  fvm start 42 --wait ssh                      boots; its address ends in .42
+  fvm ssh 42
+  fvm delete 42
+
+NUM is one VM (42), several (42,44), a range (50-59), or any mix of them.
+
+Exit status: 0 done, 1 it failed, 2 wrong usage, 3 not found, 4 refused (not yours, its state, a limit),
+5 the host is not able (no daemon, no pool), 70 a bug in fvm. When several VMs fail for different
+reasons, 1."
+)]
+pub(crate) struct Args {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub(crate) global: Global,
+    /// The command.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What applies to every command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Global {
+    /// Print the report as JSON, and errors as JSON on standard error
+    #[arg(long, global = true, help_heading = "Everywhere")]
+    json: bool,
+    /// Print each step of an operation on standard error
+    #[arg(short, long, global = true, help_heading = "Everywhere")]
+    verbose: bool,
+    /// Where fvmd listens
+    #[arg(
+        long,
+        global = true,
+        env = "FVM_SOCKET",
+        default_value = SOCKET_PATH,
+        value_name = "PATH",
+        hide_env_values = true,
+        help_heading = "Everywhere"
+    )]
+    pub(crate) socket: PathBuf,
+}
+
+impl Global {
+    /// What concerns output.
+    pub(crate) fn wishes(&self) -> Wishes {
+        Wishes {
+            json: self.json,
+            verbose: self.verbose,
+        }
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Set this host up, check it, or take it all away
+    Init(commands::init::Init),
+    /// Show what this host has: pool, network, KVM
+    Status(commands::status::Status),
+    /// Import, list and remove images
+    Image(commands::image::Image),
+    /// Make VMs from an image
+    Create(commands::create::Create),
+    /// Start VMs, and wait for them if asked to
+    Start(commands::start::Start),
+    /// Stop VMs
+    Stop(commands::stop::Stop),
+    /// Delete VMs with their disks, without a question
+    Delete(commands::delete::Delete),
+    /// List all VMs
+    List(commands::list::List),
+    /// Show everything about a VM
+    Info(commands::info::Info),
+    /// Use the serial console of a VM
+    Console(commands::console::Console),
+    /// Log in to a VM, or run a command in it
+    Ssh(commands::ssh::Ssh),
+}
+
+/// The VMs that a command is for.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Vms {
+    /// VM numbers: 42, 42,44 or 50-59
+    #[arg(value_name = "NUM", required = true)]
+    sets: Vec<VmSet>,
+}
+
+impl Vms {
+    /// All of them, as one set.
+    pub(crate) fn union(self) -> Result<VmSet, ApiError> {
+        VmSet::union(self.sets).map_err(|error| exit::wrong_vms(&error))
+    }
+}
+
+/// Reads the number of exactly one VM.
+pub(crate) fn one_vm(text: &str) -> Result<VmNumber, String> {
+    let set: VmSet = text
+        .parse()
+        .map_err(|error: fvm_vmm::api::InvalidVmSet| error.to_string())?;
+    match *set.numbers() {
+        [number] => Ok(number),
+        _ => Err(format!("'{set}' names several VMs: this command takes one")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_and_option_is_explained() {
+        fn check(command: &clap::Command) {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} has no explanation");
+            for argument in command.get_arguments() {
+                let id = argument.get_id();
+                assert!(
+                    argument.get_help().is_some(),
+                    "{id} of {name} has no explanation"
+                );
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn vms_are_named_in_every_documented_way() {
+        for arguments in [["42", "43-44"], ["42,43", "44"], ["44 43", "42,43"]] {
+            let line = ["fvm", "stop"].into_iter().chain(arguments);
+            let Command::Stop(stop) = Args::try_parse_from(line).unwrap().command else {
+                panic!("not a stop");
+            };
+            assert_eq!(stop.vms.union().unwrap().numbers(), [42, 43, 44]);
+        }
+    }
+
+    #[test]
+    fn one_vm_is_one() {
+        assert_eq!(one_vm("42"), Ok(42));
+        assert!(one_vm("42,43").unwrap_err().contains("42-43"));
+        assert!(one_vm("x").is_err());
+    }
+}

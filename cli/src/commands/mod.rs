@@ -1,0 +1,74 @@
+//! The commands, one file each: their arguments, and what they do with them.
+
+pub(crate) mod console;
+pub(crate) mod create;
+pub(crate) mod delete;
+pub(crate) mod image;
+mod import;
+pub(crate) mod info;
+pub(crate) mod init;
+pub(crate) mod list;
+pub(crate) mod ssh;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;
+
+use crate::{
+    args::Command,
+    client::Client,
+    exit::{CommandResult, Exit},
+    output::Output,
+};
+use fvm_vmm::api::BatchReport;
+use serde::Serialize;
+
+/// What every command works with.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    /// The way to `fvmd`.
+    pub(crate) client: Client,
+    /// The way to the user.
+    pub(crate) out: &'a Output,
+}
+
+impl Context<'_> {
+    /// Has a batch done and returns its report, showing events meanwhile; `what` says what takes time.
+    async fn batch(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        what: &str,
+    ) -> Result<BatchReport, fvm_vmm::api::ApiError> {
+        self.out.busy(what);
+        let mut tell = |event| self.out.event(&event);
+        let report = self.client.post(path, request, &mut tell).await;
+        self.out.settled();
+        Ok(report?)
+    }
+
+    /// The same, shows the report and returns the exit status.
+    async fn whole_batch(&self, path: &str, request: &impl Serialize, what: &str) -> CommandResult {
+        let report = self.batch(path, request, what).await?;
+        self.out.batch(&report);
+        Ok(Exit::of_batch(&report))
+    }
+}
+
+impl Command {
+    /// Runs the command to its end.
+    pub(crate) async fn run(self, context: &Context<'_>) -> CommandResult {
+        match self {
+            Self::Init(command) => command.run(context).await,
+            Self::Status(command) => command.run(context).await,
+            Self::Image(command) => command.run(context).await,
+            Self::Create(command) => command.run(context).await,
+            Self::Start(command) => command.run(context).await,
+            Self::Stop(command) => command.run(context).await,
+            Self::Delete(command) => command.run(context).await,
+            Self::List(command) => command.run(context).await,
+            Self::Info(command) => command.run(context).await,
+            Self::Console(command) => command.run(context).await,
+            Self::Ssh(command) => command.run(context).await,
+        }
+    }
+}

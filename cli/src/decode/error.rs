@@ -1,0 +1,127 @@
+//! Why an image could not be read.
+
+use super::Format;
+use std::io;
+
+/// What is wrong with the source of an import.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DecodeError {
+    /// It cannot be opened or is of no use.
+    #[error("cannot open {name}")]
+    Open {
+        /// The source as the user wrote it.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not something that bytes can be read from.
+    #[error("{name} is a {what}, not an image")]
+    NotAFile {
+        /// The source as the user wrote it.
+        name: String,
+        /// What it is.
+        what: &'static str,
+    },
+    /// Standard input is a keyboard.
+    #[error("standard input is a terminal, not an image")]
+    Terminal,
+    /// Reading failed, which says nothing of the content.
+    #[error("cannot read {name} after {at} bytes")]
+    Read {
+        /// The source as the user wrote it.
+        name: String,
+        /// Bytes read before.
+        at: u64,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nothing in it.
+    #[error("{name} is empty")]
+    Empty {
+        /// The source as the user wrote it.
+        name: String,
+    },
+    /// It changed its size under our hands.
+    #[error("{name} became shorter while it was read: it ended after {at} of {size} bytes")]
+    Shrank {
+        /// The source as the user wrote it.
+        name: String,
+        /// Where it ends now.
+        at: u64,
+        /// Its size at the beginning.
+        size: u64,
+    },
+    /// Its name promises what its content does not keep.
+    #[error(
+        "{name} is damaged: its name ends in {extension}, but it does not begin as {format} does"
+    )]
+    WrongName {
+        /// The source as the user wrote it.
+        name: String,
+        /// The end of its name.
+        extension: &'static str,
+        /// What such a name stands for.
+        format: Format,
+    },
+    /// A format that cannot be imported.
+    #[error("{name} is {format}, which fvm does not import")]
+    Unsupported {
+        /// The source as the user wrote it.
+        name: String,
+        /// What it is.
+        format: Format,
+    },
+    /// A compressed file that holds something else than a raw image.
+    #[error("{name} holds {format}, not a raw image")]
+    Inside {
+        /// The source as the user wrote it.
+        name: String,
+        /// What is in it.
+        format: Format,
+    },
+    /// The decoder found an error.
+    #[error("{name} is damaged: {format} data is wrong after {content} bytes of content")]
+    Damaged {
+        /// The source as the user wrote it.
+        name: String,
+        /// The compression.
+        format: Format,
+        /// Bytes of content that came out before.
+        content: u64,
+        /// What the decoder said.
+        source: io::Error,
+    },
+    /// It ends before its end.
+    #[error("{name} is damaged: {format} data is cut off after {content} bytes of content")]
+    Truncated {
+        /// The source as the user wrote it.
+        name: String,
+        /// The compression.
+        format: Format,
+        /// Bytes of content that came out before.
+        content: u64,
+    },
+    /// It goes on after its end.
+    #[error(
+        "{name} is damaged: something that is not {format} data follows after {content} bytes of content"
+    )]
+    Trailing {
+        /// The source as the user wrote it.
+        name: String,
+        /// The compression.
+        format: Format,
+        /// Bytes of content that came out before.
+        content: u64,
+    },
+    /// A hostile or absurd file: unpacking it takes more memory than is given.
+    #[error("{name} needs more than {limit_mib} MiB of memory to unpack")]
+    Memory {
+        /// The source as the user wrote it.
+        name: String,
+        /// What is given.
+        limit_mib: u64,
+    },
+    /// Nobody takes the blocks any more; whoever stopped taking them knows why.
+    #[error("the upload was stopped")]
+    Stopped,
+}

@@ -1,0 +1,227 @@
+//! VMs and what became of them.
+
+use super::{Look, Show};
+use crate::{
+    output::{
+        style::Tone,
+        table::{Cell, Table, cell, number},
+        text::plain,
+    },
+    quantity::{Bytes, rough_duration},
+};
+use fvm_vmm::api::{Action, VmList, VmOutcome, VmReport, VmState};
+
+/// One line for a VM that a batch succeeded with.
+pub(in crate::output) fn outcome(
+    action: Action,
+    outcome: &VmOutcome,
+    note: Option<&str>,
+    look: &Look,
+) -> String {
+    let done = match action {
+        Action::Create => "created",
+        Action::Start => "started",
+        Action::Stop => "stopped",
+        Action::Delete => "deleted",
+    };
+    let mut parts = vec![outcome.vm.to_string(), look.palette.paint(Tone::Good, done)];
+    if let Some(report) = &outcome.report {
+        match action {
+            Action::Create => parts.extend([report.name.to_string(), report.address.to_string()]),
+            Action::Start => parts.push(report.address.to_string()),
+            Action::Stop | Action::Delete => {}
+        }
+    }
+    parts.extend(note.map(|note| plain(note).into_owned()));
+    let mut line = parts.join("  ");
+    line.push('\n');
+    line
+}
+
+fn tone(state: VmState) -> Tone {
+    match state {
+        VmState::Running => Tone::Good,
+        VmState::Crashed => Tone::Bad,
+        VmState::Paused | VmState::Deleting => Tone::Warn,
+        VmState::Starting | VmState::Stopping => Tone::Plain,
+        VmState::Stopped => Tone::Dim,
+    }
+}
+
+fn memory(vm: &VmReport) -> String {
+    Bytes(vm.memory_mib.saturating_mul(1 << 20)).to_string()
+}
+
+fn uptime(vm: &VmReport, look: &Look) -> String {
+    vm.started_at_s
+        .map(|started| rough_duration(look.since(started)))
+        .unwrap_or_default()
+}
+
+impl Show for VmList {
+    fn show(&self, look: &Look) -> String {
+        let mut table = Table::new([
+            "VM", "IMAGE", "STATE", "ADDRESS", "MEMORY", "CPUS", "DISK", "OWNER", "UPTIME",
+        ]);
+        for vm in &self.vms {
+            table.row([
+                number(vm.number),
+                cell(&vm.image),
+                cell(vm.state.to_string()).tone(tone(vm.state)),
+                cell(vm.address.to_string()),
+                cell(memory(vm)).right(),
+                number(vm.cpus),
+                cell(Bytes(vm.disk_bytes).to_string()).right(),
+                cell(look.owner(vm.owner_uid)),
+                cell(uptime(vm, look)),
+            ]);
+        }
+        table.show(look.palette)
+    }
+}
+
+impl Show for VmReport {
+    fn show(&self, look: &Look) -> String {
+        let mut table = Table::plain();
+        let mut line = |name: &str, value: Cell| table.row([cell(name).tone(Tone::Dim), value]);
+        line("VM", cell(self.number.to_string()));
+        line("name", cell(self.name.as_str()));
+        line("state", cell(self.state.to_string()).tone(tone(self.state)));
+        if let Some(cause) = &self.cause {
+            line("", cell(cause));
+        }
+        line("address", cell(self.address.to_string()));
+        line("image", cell(&self.image));
+        line("memory", cell(memory(self)));
+        line("cpus", cell(self.cpus.to_string()));
+        line("disk", cell(Bytes(self.disk_bytes).to_string()));
+        if let Some(device) = &self.disk_device {
+            line("device", cell(device));
+        }
+        for nic in &self.nics {
+            let tap = nic.tap.as_deref().map(|tap| format!(", tap {tap}"));
+            let text = format!("{} on {}{}", nic.mac, nic.network, tap.unwrap_or_default());
+            line("network", cell(text));
+        }
+        line("owner", cell(look.owner(self.owner_uid)));
+        let created = rough_duration(look.since(self.created_at_s));
+        line("created", cell(format!("{created} ago")));
+        if self.started_at_s.is_some() {
+            line("started", cell(format!("{} ago", uptime(self, look))));
+        }
+        if let Some(pid) = self.pid {
+            let with = self.accelerator.as_deref().map(|with| format!(", {with}"));
+            line(
+                "QEMU",
+                cell(format!("process {pid}{}", with.unwrap_or_default())),
+            );
+        }
+        line("uuid", cell(&self.uuid));
+        table.show(look.palette)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fvm_vmm::api::{NicReport, REPORT_VERSION};
+
+    fn vm() -> VmReport {
+        VmReport {
+            version: REPORT_VERSION,
+            number: 42,
+            name: "fvm-debian-42".parse().unwrap(),
+            uuid: "3f2b8c1e-0000-4000-8000-000000000042".to_owned(),
+            image: "debian".to_owned(),
+            owner_uid: 0,
+            state: VmState::Running,
+            cause: Some("emulated: /dev/kvm is missing".to_owned()),
+            address: [192, 168, 22, 42].into(),
+            nics: vec![NicReport {
+                mac: "52:54:00:00:00:2a".to_owned(),
+                network: "fvm0".to_owned(),
+                tap: Some("fvm42".to_owned()),
+                address: Some([192, 168, 22, 42].into()),
+            }],
+            disk_bytes: 6 << 30,
+            disk_device: Some("/dev/dm-3".to_owned()),
+            memory_mib: 512,
+            cpus: 2,
+            pid: Some(4711),
+            accelerator: Some("tcg".to_owned()),
+            created_at_s: 1_799_990_000,
+            started_at_s: Some(1_799_999_000),
+        }
+    }
+
+    #[test]
+    fn the_list_has_a_line_for_each_vm() {
+        let stopped = VmReport {
+            number: 143,
+            owner_uid: 1000,
+            state: VmState::Stopped,
+            started_at_s: None,
+            ..vm()
+        };
+        let list = VmList {
+            version: REPORT_VERSION,
+            vms: vec![vm(), stopped],
+        };
+        assert_eq!(
+            list.show(&Look::fixed()),
+            "\
+\x20VM  IMAGE   STATE    ADDRESS         MEMORY  CPUS     DISK  OWNER  UPTIME
+ 42  debian  running  192.168.22.42  512 MiB     2  6.0 GiB  root   16m 40s
+143  debian  stopped  192.168.22.42  512 MiB     2  6.0 GiB  1000
+"
+        );
+    }
+
+    #[test]
+    fn info_says_all() {
+        assert_eq!(
+            vm().show(&Look::fixed()),
+            "\
+VM       42
+name     fvm-debian-42
+state    running
+         emulated: /dev/kvm is missing
+address  192.168.22.42
+image    debian
+memory   512 MiB
+cpus     2
+disk     6.0 GiB
+device   /dev/dm-3
+network  52:54:00:00:00:2a on fvm0, tap fvm42
+owner    root
+created  2h 46m ago
+started  16m 40s ago
+QEMU     process 4711, tcg
+uuid     3f2b8c1e-0000-4000-8000-000000000042
+"
+        );
+    }
+
+    #[test]
+    fn a_success_is_one_line() {
+        let done = VmOutcome {
+            vm: 42,
+            report: Some(vm()),
+            error: None,
+        };
+        let look = Look::fixed();
+        assert_eq!(
+            outcome(Action::Create, &done, None, &look),
+            "42  created  fvm-debian-42  192.168.22.42\n"
+        );
+        assert_eq!(
+            outcome(Action::Start, &done, Some("ssh answers after 6.1 s"), &look),
+            "42  started  192.168.22.42  ssh answers after 6.1 s\n"
+        );
+        let gone = VmOutcome {
+            report: None,
+            ..done
+        };
+        assert_eq!(outcome(Action::Delete, &gone, None, &look), "42  deleted\n");
+    }
+}

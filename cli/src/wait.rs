@@ -1,0 +1,315 @@
+//! Waiting for a VM to boot: bounded, and at the end with a cause.
+//!
+//! The daemon tells what it sees from outside (state, DHCP, console); whether ssh answers is found out here, as
+//! the user, by connecting to it. What the guest says is read up to a bound and never trusted.
+
+use crate::{
+    client::{Client, ClientError},
+    output::seconds,
+    quantity::Seconds,
+};
+use fvm_vmm::api::{ApiError, BootReport, ErrorKind, VmNumber, VmReport, VmState, routes};
+use std::{fmt, io, net::SocketAddrV4, time::Duration};
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{Instant, sleep_until, timeout, timeout_at},
+};
+
+const SSH_PORT: u16 = 22;
+/// A version string ends within this (RFC 4253, 4.2).
+const BANNER_BYTES: usize = 255;
+/// How long one attempt to connect may take. While the guest has no address yet, the kernel would keep an
+/// attempt waiting for longer than a new one takes.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+/// How long a server may take to say what it is.
+const BANNER_LIMIT: Duration = Duration::from_secs(5);
+/// Time between two looks at one VM, and what each further VM adds to it.
+const INTERVAL: Duration = Duration::from_millis(200);
+const INTERVAL_PER_VM: Duration = Duration::from_millis(10);
+/// Lines of the console that an error shows.
+const CONSOLE_LINES: usize = 8;
+
+/// How far a VM is to get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Goal {
+    /// It has been given its address
+    Lease,
+    /// Its ssh server answers
+    Ssh,
+}
+
+impl fmt::Display for Goal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lease => "the lease",
+            Self::Ssh => "ssh",
+        })
+    }
+}
+
+/// A VM that got there.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    /// The VM as it is now.
+    pub(crate) vm: VmReport,
+    goal: Goal,
+    took: Duration,
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let took = seconds(self.took);
+        match self.goal {
+            Goal::Lease => write!(f, "lease after {took}"),
+            Goal::Ssh => write!(f, "ssh after {took}"),
+        }
+    }
+}
+
+/// What became of the last attempt to reach ssh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Probe {
+    /// It was not tried.
+    Untried,
+    /// It answers as an ssh server does.
+    Answers,
+    /// Nothing listens there.
+    Refused,
+    /// No answer at all.
+    Silent,
+    /// Somebody took the connection and said nothing.
+    Mute,
+    /// Somebody else is there: what they said.
+    Stranger(String),
+}
+
+/// One VM being waited for.
+#[derive(Debug)]
+pub(crate) struct Wait {
+    client: Client,
+    number: VmNumber,
+    goal: Goal,
+    limit: Seconds,
+    begun: Instant,
+    interval: Duration,
+    /// What the daemon said last.
+    boot: Option<BootReport>,
+    /// Why it last said nothing.
+    unanswered: Option<ClientError>,
+    probe: Probe,
+}
+
+impl Wait {
+    /// Waits for one of `of` VMs, from now on.
+    pub(crate) fn new(
+        client: Client,
+        number: VmNumber,
+        goal: Goal,
+        limit: Seconds,
+        of: usize,
+    ) -> Self {
+        let others = u32::try_from(of.saturating_sub(1)).unwrap_or(u32::MAX);
+        Self {
+            client,
+            number,
+            goal,
+            limit,
+            begun: Instant::now(),
+            interval: INTERVAL + INTERVAL_PER_VM.saturating_mul(others),
+            boot: None,
+            unanswered: None,
+            probe: Probe::Untried,
+        }
+    }
+
+    /// Waits until the VM is there, cannot get there any more, or the time is over.
+    pub(crate) async fn run(mut self) -> Result<Ready, ApiError> {
+        let deadline = self.begun + self.limit.duration();
+        loop {
+            match timeout_at(deadline, self.look()).await {
+                Ok(Ok(true)) => break,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => return Err(error),
+                Err(_) => return Err(self.too_late()),
+            }
+            let next = Instant::now() + self.interval;
+            if next >= deadline {
+                return Err(self.too_late());
+            }
+            sleep_until(next).await;
+        }
+        match self.boot {
+            Some(boot) => Ok(Ready {
+                vm: boot.vm,
+                goal: self.goal,
+                took: self.begun.elapsed(),
+            }),
+            None => Err(self.too_late()),
+        }
+    }
+
+    /// One look: true if the VM is there.
+    async fn look(&mut self) -> Result<bool, ApiError> {
+        let boot: BootReport = match self.client.get(&routes::boot(self.number)).await {
+            Ok(boot) => boot,
+            Err(ClientError::Answer(answer)) => return Err(answer),
+            // The daemon may be restarting; the VM does not mind.
+            Err(error) => {
+                self.unanswered = Some(error);
+                return Ok(false);
+            }
+        };
+        self.unanswered = None;
+        let (state, leased, address) = (boot.vm.state, boot.has_lease, boot.vm.address);
+        self.boot = Some(boot);
+        match state {
+            VmState::Stopped | VmState::Crashed | VmState::Stopping | VmState::Deleting => {
+                return Err(self.ended(state));
+            }
+            VmState::Starting | VmState::Running | VmState::Paused => {}
+        }
+        match self.goal {
+            Goal::Lease => Ok(leased),
+            Goal::Ssh => {
+                self.probe = Probe::Silent;
+                self.probe = probe(SocketAddrV4::new(address, SSH_PORT)).await;
+                Ok(self.probe == Probe::Answers)
+            }
+        }
+    }
+
+    /// The error for a VM that is no longer on its way.
+    fn ended(&self, state: VmState) -> ApiError {
+        let cause = self.boot.as_ref().and_then(|boot| boot.vm.cause.as_deref());
+        let because = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
+        let message = match state {
+            VmState::Crashed => format!("it crashed while booting{because}"),
+            _ => format!("it is {state}, {} did not come{because}", self.goal),
+        };
+        self.explained(message)
+    }
+
+    /// The error for a VM that took too long.
+    fn too_late(&self) -> ApiError {
+        let limit = self.limit;
+        let Some(boot) = &self.boot else {
+            let message = format!("nothing could be learned of it within {limit}");
+            return self.explained(message);
+        };
+        let address = boot.vm.address;
+        let message = match boot.vm.state {
+            VmState::Paused => {
+                let cause = boot.vm.cause.as_deref().unwrap_or("for an unknown reason");
+                format!("it is paused and did not boot within {limit}: {cause}")
+            }
+            _ if !boot.has_lease && boot.dhcp.is_empty() => {
+                format!("no DHCP request was seen on its port within {limit}")
+            }
+            _ if !boot.has_lease => {
+                format!("it asked for an address, but did not get one within {limit}")
+            }
+            _ => format!(
+                "it has its address {address}, but {} within {limit}",
+                self.probe.complaint()
+            ),
+        };
+        self.explained(message)
+    }
+
+    /// The error with all that is known of the boot, and where to look for more.
+    fn explained(&self, message: String) -> ApiError {
+        let mut error = ApiError::new(ErrorKind::Failed, message);
+        if let Some(unanswered) = &self.unanswered {
+            error = error.detail(format!("last seen by fvmd some time ago: {unanswered}"));
+        }
+        if let Some(boot) = &self.boot {
+            for line in facts(boot) {
+                error = error.detail(line);
+            }
+        }
+        error.hint(format!(
+            "look at its console with `fvm console {}`; it was left as it is",
+            self.number
+        ))
+    }
+}
+
+impl Probe {
+    fn complaint(&self) -> String {
+        match self {
+            Self::Untried | Self::Answers => "ssh was not reached".to_owned(),
+            Self::Refused => "port 22 refuses connections (no ssh server runs yet)".to_owned(),
+            Self::Silent => "nothing answers on port 22".to_owned(),
+            Self::Mute => "port 22 takes connections without a word of ssh".to_owned(),
+            Self::Stranger(said) => format!("what answers on port 22 is not ssh: '{said}'"),
+        }
+    }
+}
+
+/// What was seen of a boot, a line each: DHCP first, then the end of the console.
+fn facts(boot: &BootReport) -> Vec<String> {
+    let started_ms = boot.vm.started_at_s.map(|seconds| seconds * 1000);
+    let mut lines: Vec<String> = boot
+        .dhcp
+        .iter()
+        .map(|exchange| {
+            let at = started_ms
+                .and_then(|started| exchange.at_ms.checked_sub(started))
+                .map(|ms| format!(" after {}", seconds(Duration::from_millis(ms))))
+                .unwrap_or_default();
+            format!("DHCP{at}: {} -> {}", exchange.asked, exchange.answered)
+        })
+        .collect();
+    if lines.is_empty() {
+        lines.push("DHCP: nothing".to_owned());
+    }
+    let console = &boot.console_tail;
+    let shown = console
+        .iter()
+        .skip(console.len().saturating_sub(CONSOLE_LINES));
+    lines.extend(shown.map(|line| format!("console: {line}")));
+    if console.is_empty() {
+        lines.push("console: nothing printed".to_owned());
+    }
+    lines
+}
+
+/// Tries to reach an ssh server once.
+async fn probe(address: SocketAddrV4) -> Probe {
+    let mut stream = match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            return Probe::Refused;
+        }
+        Ok(Err(_)) | Err(_) => return Probe::Silent,
+    };
+    let mut said = Vec::new();
+    let limit = timeout(BANNER_LIMIT, async {
+        let mut piece = [0; BANNER_BYTES];
+        while said.len() < BANNER_BYTES && !said.contains(&b'\n') {
+            let room = BANNER_BYTES - said.len();
+            match stream.read(&mut piece[..room]).await {
+                Ok(0) | Err(_) => return,
+                Ok(bytes) => said.extend_from_slice(&piece[..bytes]),
+            }
+        }
+    });
+    // Out of time or not, what was said decides.
+    let _ = limit.await;
+    judge(&said)
+}
+
+fn judge(said: &[u8]) -> Probe {
+    if said.starts_with(b"SSH-") {
+        return Probe::Answers;
+    }
+    match said.trim_ascii() {
+        [] => Probe::Mute,
+        other => {
+            let line = other.split(|&byte| byte == b'\n').next().unwrap_or(other);
+            let text = String::from_utf8_lossy(line.trim_ascii());
+            Probe::Stranger(text.chars().take(80).collect())
+        }
+    }
+}

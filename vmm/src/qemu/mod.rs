@@ -1,1 +1,24 @@
-//! The model to QEMU: arguments, spawning, QMP.
+//! A domain to a running QEMU.
+//!
+//! Pure: PCI addresses ([`pci`]) and the argument vector ([`arguments`]) follow from the model and
+//! an [`Assignment`]. With system calls: the process ([`spawn`], [`adopt`]), its control socket
+//! ([`qmp`]), what a QEMU binary can do ([`probe`]) and where the firmware is ([`firmware`]).
+//! Nothing here knows the store or the manager.
+
+pub mod args;
+mod assignment;
+mod fds;
+pub mod firmware;
+pub mod pci;
+pub mod probe;
+mod process;
+pub mod qmp;
+mod spawn;
+pub(crate) mod sys;
+
+pub use args::{ArgumentError, arguments};
+pub use assignment::{Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, SocketBacking};
+pub use fds::{FdSet, FdTable};
+pub(crate) use process::poll_readable;
+pub use process::{AdoptError, ExitCause, Running, adopt};
+pub use spawn::{Identity, SpawnError, SpawnSpec, spawn};

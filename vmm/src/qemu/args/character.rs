@@ -1,0 +1,81 @@
+//! Serial lines, virtio consoles and channels.
+
+use super::vector::List;
+use super::{Builder, object};
+use crate::domain::{CharacterBackend, VirtioSerialAddress};
+
+impl Builder<'_> {
+    pub(super) fn serial_lines(&mut self) {
+        let domain = self.domain;
+        for serial in &domain.devices.serials {
+            let chardev = self.chardev(&serial.alias, serial.backend);
+            self.vector.json(
+                "-device",
+                object! {
+                    "driver": "isa-serial",
+                    "id": serial.alias,
+                    "chardev": chardev,
+                    "index": serial.port,
+                },
+            );
+        }
+    }
+
+    pub(super) fn virtio_ports(&mut self) {
+        let domain = self.domain;
+        for channel in &domain.devices.channels {
+            let chardev = self.chardev(&channel.alias, channel.backend);
+            let mut port = virtio_port("virtserialport", &channel.alias, channel.address);
+            port.insert("chardev".to_owned(), chardev.into());
+            port.insert("name".to_owned(), channel.name.as_str().into());
+            self.vector.json("-device", port);
+        }
+        for console in &domain.devices.consoles {
+            let chardev = self.chardev(&console.alias, console.backend);
+            let mut port = virtio_port("virtconsole", &console.alias, console.address);
+            port.insert("chardev".to_owned(), chardev.into());
+            self.vector.json("-device", port);
+        }
+    }
+
+    /// Adds what is behind a character device and returns its id.
+    ///
+    /// Without a socket what the guest writes is thrown away.
+    fn chardev(&mut self, alias: &str, backend: CharacterBackend) -> String {
+        let id = format!("char{alias}");
+        let list = match (backend, self.given.sockets.get(alias)) {
+            (CharacterBackend::SpiceAgent, _) => List::starting("spicevmc")
+                .with("id", &id)
+                .with("name", "vdagent"),
+            (CharacterBackend::Socket, Some(socket)) => List::starting("socket")
+                .with("id", &id)
+                .with("fd", socket.fd)
+                .with("server", "on")
+                .with("wait", "off")
+                .with_some("logfile", socket.log_path.as_ref())
+                .with_some("logappend", socket.log_path.as_ref().map(|_| "on")),
+            (CharacterBackend::Socket | CharacterBackend::Null, _) => {
+                List::starting("null").with("id", &id)
+            }
+        };
+        self.vector.list("-chardev", list);
+        id
+    }
+}
+
+fn virtio_port(
+    driver: &str,
+    alias: &str,
+    address: Option<VirtioSerialAddress>,
+) -> super::JsonObject {
+    let VirtioSerialAddress { controller, port } = address.unwrap_or(VirtioSerialAddress {
+        controller: 0,
+        port: 1,
+    });
+    object! {
+        "driver": driver,
+        "id": alias,
+        "bus": format!("virtio-serial{controller}.0"),
+        "nr": port,
+    }
+}

@@ -1,0 +1,97 @@
+//! The processor's model, features and arrangement.
+
+use super::vector::List;
+use super::{Builder, on_off};
+use crate::domain::{CpuMode, FeaturePolicy, PanicModel, TimerName, Topology};
+use crate::qemu::Accel;
+
+impl Builder<'_> {
+    pub(super) fn cpu(&mut self) {
+        let list = self.cpu_list();
+        self.vector.list("-cpu", list);
+        let vcpus = self.domain.vcpus;
+        // Without a topology libvirt gives every processor a socket of its own.
+        let topology = self.domain.cpu.topology.unwrap_or(Topology {
+            sockets: vcpus.max,
+            dies: 1,
+            cores: 1,
+            threads: 1,
+        });
+        let mut smp = List::starting(&vcpus.current.to_string());
+        if vcpus.max != vcpus.current {
+            smp = smp.with("maxcpus", vcpus.max);
+        }
+        let smp = smp
+            .with("sockets", topology.sockets)
+            .with("dies", topology.dies)
+            .with("cores", topology.cores)
+            .with("threads", topology.threads);
+        self.vector.list("-smp", smp);
+    }
+
+    fn cpu_list(&self) -> List {
+        let cpu = &self.domain.cpu;
+        let kvm = self.given.accel == Accel::Kvm;
+        let mut list = match &cpu.mode {
+            // Emulation has no host processor to show; it shows all that it can do.
+            CpuMode::HostModel | CpuMode::HostPassthrough { .. } if !kvm => List::starting("max"),
+            CpuMode::HostModel => List::starting("host").with("migratable", "on"),
+            CpuMode::HostPassthrough { migratable } => {
+                List::starting("host").with("migratable", on_off(*migratable))
+            }
+            CpuMode::Maximum => List::starting("max"),
+            CpuMode::Custom(model) => List::starting(model),
+            CpuMode::Default => List::starting("qemu64"),
+        };
+        list = list.with_some("vendor", cpu.vendor_id.as_ref());
+        for feature in &cpu.features {
+            let on = match feature.policy {
+                FeaturePolicy::Force | FeaturePolicy::Require | FeaturePolicy::Optional => true,
+                FeaturePolicy::Disable | FeaturePolicy::Forbid => false,
+            };
+            // libvirt spells some names with an underscore where QEMU has a dash.
+            list = list.with(&feature.name.replace('_', "-"), on_off(on));
+        }
+        self.cpu_timers(self.cpu_flags(list))
+    }
+
+    /// What `<features>` says that QEMU keeps with the processor.
+    fn cpu_flags(&self, list: List) -> List {
+        let (cpu, features) = (&self.domain.cpu, &self.domain.features);
+        let hyperv = &features.hyperv;
+        let mut list = list
+            .with_some("pmu", features.pmu.map(on_off))
+            .with_some("kvm", features.kvm_hidden.map(|hidden| on_off(!hidden)))
+            .with_some("kvm-pv-eoi", features.apic_eoi.map(on_off));
+        if hyperv.passthrough {
+            list = list.with("hv-passthrough", "on");
+        }
+        for (flag, on) in &hyperv.flags {
+            list = list.with(flag, on_off(*on));
+        }
+        if let Some(retries) = hyperv.spinlock_retries {
+            list = list.with("hv-spinlocks", format!("{retries:#x}"));
+        }
+        let panics = &self.domain.devices.panics;
+        if panics.iter().any(|panic| panic.model == PanicModel::Hyperv) {
+            list = list.with("hv-crash", "on");
+        }
+        list = list.with_some("hv-vendor-id", hyperv.vendor_id.as_ref());
+        match cpu.cache_passthrough {
+            Some(true) => list.with("host-cache-info", "on").with("l3-cache", "off"),
+            Some(false) | None => list,
+        }
+    }
+
+    /// The timers that are features of the processor.
+    fn cpu_timers(&self, list: List) -> List {
+        let clock = &self.domain.clock;
+        let present = |name| clock.timer(name).and_then(|timer| timer.present);
+        let frequency = clock
+            .timer(TimerName::Tsc)
+            .and_then(|timer| timer.frequency_hz);
+        list.with_some("kvmclock", present(TimerName::Kvmclock).map(on_off))
+            .with_some("hv-time", present(TimerName::Hypervclock).map(on_off))
+            .with_some("tsc-frequency", frequency)
+    }
+}

@@ -1,0 +1,196 @@
+//! Disks and drives: the block node and the device on it.
+
+use super::{ArgumentError, Builder, JsonObject, insert, object};
+use crate::domain::{
+    Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, IoMode, MachineKind, ScsiModel,
+};
+
+impl Builder<'_> {
+    pub(super) fn disks(&mut self) -> Result<(), ArgumentError> {
+        let domain = self.domain;
+        for disk in &domain.devices.disks {
+            let node = self.block_node(disk)?;
+            self.disk_device(disk, node)?;
+        }
+        Ok(())
+    }
+
+    /// Adds the block node of a disk and returns its name; an empty drive has none.
+    fn block_node(&mut self, disk: &Disk) -> Result<Option<String>, ArgumentError> {
+        let Some(backing) = self.given.disks.get(&disk.target) else {
+            return match disk.source {
+                DiskSource::Empty => Ok(None),
+                _ => Err(ArgumentError::NoDisk {
+                    target: disk.target.clone(),
+                }),
+            };
+        };
+        let name = format!("disk-{}", disk.target);
+        let driver = if backing.is_block_device {
+            "host_device"
+        } else {
+            "file"
+        };
+        let mut node = object! {
+            "driver": driver,
+            "node-name": name,
+            "filename": backing.path,
+            "read-only": disk.read_only,
+        };
+        insert(&mut node, "aio", disk.io.map(IoMode::as_str));
+        let discard = disk
+            .discard
+            .map(|unmap| if unmap { "unmap" } else { "ignore" });
+        insert(&mut node, "discard", discard);
+        insert(&mut node, "detect-zeroes", disk.detect_zeroes);
+        if let Some(cache) = disk.cache {
+            let direct = matches!(cache, Cache::None | Cache::Directsync);
+            let cache = object! {"direct": direct, "no-flush": cache == Cache::Unsafe};
+            insert(&mut node, "cache", Some(cache));
+        }
+        self.vector.json("-blockdev", node);
+        Ok(Some(name))
+    }
+
+    fn disk_device(&mut self, disk: &Disk, node: Option<String>) -> Result<(), ArgumentError> {
+        let mut properties = match disk.bus {
+            DiskBus::Scsi => self.scsi_place(disk),
+            DiskBus::Ide | DiskBus::Sata => self.ata_place(disk),
+            DiskBus::Fdc => {
+                let unit = disk.drive.unwrap_or_default().unit;
+                object! {"driver": "floppy", "unit": unit}
+            }
+            DiskBus::Usb => {
+                let mut properties = object! {"driver": "usb-storage"};
+                self.usb_place(&mut properties, disk.usb.as_ref());
+                properties
+            }
+            DiskBus::Virtio => {
+                let mut properties = object! {"driver": "virtio-blk-pci"};
+                insert(&mut properties, "num-queues", disk.queues);
+                self.place(&mut properties, &disk.alias)?;
+                properties
+            }
+            DiskBus::Nvme => return self.nvme(disk, node),
+        };
+        insert(&mut properties, "id", Some(disk.alias.as_str()));
+        insert(&mut properties, "bootindex", disk.boot_index);
+        insert(&mut properties, "serial", disk.serial.as_deref());
+        insert(&mut properties, "removable", disk.removable);
+        insert(&mut properties, "rotation_rate", disk.rotation_rate);
+        insert(&mut properties, "vendor", disk.vendor.as_deref());
+        insert(&mut properties, "product", disk.product.as_deref());
+        let wwn = disk
+            .wwn
+            .as_deref()
+            .and_then(|wwn| u64::from_str_radix(wwn, 16).ok());
+        insert(&mut properties, "wwn", wwn);
+        block_sizes(&mut properties, disk);
+        if let Some(node) = node {
+            properties.insert("drive".to_owned(), node.into());
+            let hard_disk = disk.device == DiskDevice::Disk;
+            if disk.shareable && hard_disk {
+                insert(&mut properties, "share-rw", Some(true));
+            }
+            if let (Some(cache), true) = (disk.cache, hard_disk) {
+                let through = matches!(cache, Cache::Writethrough | Cache::Directsync);
+                insert(
+                    &mut properties,
+                    "write-cache",
+                    Some(if through { "off" } else { "on" }),
+                );
+            }
+        }
+        let write_errors = disk.error_policy.map(|policy| policy.qemu());
+        let read_errors = disk
+            .read_error_policy
+            .or(disk.error_policy)
+            .map(|policy| match policy {
+                // Reading cannot meet a full disk.
+                crate::domain::ErrorPolicy::Enospace => "report",
+                other => other.qemu(),
+            });
+        insert(&mut properties, "werror", write_errors);
+        insert(&mut properties, "rerror", read_errors);
+        self.device(properties)
+    }
+
+    fn scsi_place(&self, disk: &Disk) -> JsonObject {
+        let drive = disk.drive.unwrap_or_default();
+        let model = self
+            .domain
+            .devices
+            .controllers
+            .iter()
+            .find_map(|c| match c.kind {
+                ControllerKind::Scsi { model, .. } if c.index == drive.controller => Some(model),
+                _ => None,
+            });
+        let mut properties = object! {
+            "driver": if disk.device == DiskDevice::Cdrom { "scsi-cd" } else { "scsi-hd" },
+            "bus": format!("scsi{}.{}", drive.controller, drive.bus),
+            // Without it QEMU would show the name of the node in /dev/disk/by-id.
+            "device_id": match &disk.serial {
+                Some(serial) => serial.clone(),
+                None => format!("drive-{}", disk.alias),
+            },
+        };
+        match model {
+            Some(ScsiModel::LsiLogic | ScsiModel::Am53C974 | ScsiModel::Dc390) => {
+                insert(&mut properties, "scsi-id", Some(drive.unit));
+            }
+            _ => {
+                insert(&mut properties, "channel", Some(0));
+                insert(&mut properties, "scsi-id", Some(drive.target));
+                insert(&mut properties, "lun", Some(drive.unit));
+            }
+        }
+        properties
+    }
+
+    fn ata_place(&self, disk: &Disk) -> JsonObject {
+        let drive = disk.drive.unwrap_or_default();
+        let driver = if disk.device == DiskDevice::Cdrom {
+            "ide-cd"
+        } else {
+            "ide-hd"
+        };
+        if disk.bus == DiskBus::Ide {
+            return object! {
+                "driver": driver,
+                "bus": format!("ide.{}", drive.bus),
+                "unit": drive.unit,
+            };
+        }
+        let bus = match (drive.controller, self.domain.os.kind) {
+            (0, MachineKind::Q35) => format!("ide.{}", drive.unit),
+            (controller, _) => format!("sata{controller}.{}", drive.unit),
+        };
+        object! {"driver": driver, "bus": bus}
+    }
+
+    /// An NVMe disk is a namespace on a controller of its own.
+    fn nvme(&mut self, disk: &Disk, node: Option<String>) -> Result<(), ArgumentError> {
+        let controller = format!("nvme{}", disk.drive.unwrap_or_default().controller);
+        let mut properties = object! {"driver": "nvme"};
+        insert(&mut properties, "serial", disk.serial.as_deref());
+        self.pci_device(&controller, properties)?;
+        let mut namespace = object! {
+            "driver": "nvme-ns",
+            "id": disk.alias,
+            "bus": controller,
+            "nsid": 1,
+            // QEMU would choose another one at every start.
+            "uuid": self.given.uuid,
+        };
+        insert(&mut namespace, "drive", node);
+        insert(&mut namespace, "bootindex", disk.boot_index);
+        block_sizes(&mut namespace, disk);
+        self.device(namespace)
+    }
+}
+
+fn block_sizes(properties: &mut JsonObject, disk: &Disk) {
+    insert(properties, "logical_block_size", disk.logical_block_size);
+    insert(properties, "physical_block_size", disk.physical_block_size);
+}

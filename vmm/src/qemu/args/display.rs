@@ -1,0 +1,97 @@
+//! Screens and graphics cards.
+
+use super::vector::List;
+use super::{ArgumentError, Builder, insert, object};
+use crate::domain::{GraphicsKind, Video, VideoModel};
+
+impl Builder<'_> {
+    /// Without a screen QEMU must be told so, or it opens a window.
+    pub(super) fn screens(&mut self) -> Result<(), ArgumentError> {
+        let domain = self.domain;
+        if domain.devices.graphics.is_empty() {
+            self.vector.value("-display", "none");
+        }
+        for graphics in &domain.devices.graphics {
+            let socket = |name: &str| {
+                let path = self.given.run_directory.join(name);
+                path.display().to_string()
+            };
+            match graphics.kind {
+                GraphicsKind::Vnc => {
+                    let address = format!("unix:{}", socket("vnc.sock"));
+                    self.vector
+                        .list("-vnc", List::starting(&address).with("audiodev", "audio1"));
+                }
+                GraphicsKind::Spice => {
+                    let spice = List::default()
+                        .with("unix", "on")
+                        .with("addr", socket("spice.sock"))
+                        .with("disable-ticketing", "on")
+                        .with("seamless-migration", "on");
+                    self.vector.list("-spice", spice);
+                }
+            }
+        }
+        for video in &domain.devices.videos {
+            self.video(video)?;
+        }
+        Ok(())
+    }
+
+    fn video(&mut self, video: &Video) -> Result<(), ArgumentError> {
+        let driver = match (video.model, video.primary) {
+            (VideoModel::Vga, true) => "VGA",
+            (VideoModel::Vga, false) => "secondary-vga",
+            (VideoModel::Cirrus, _) => "cirrus-vga",
+            (VideoModel::Qxl, true) => "qxl-vga",
+            (VideoModel::Qxl, false) => "qxl",
+            (VideoModel::Virtio, true) => "virtio-vga",
+            (VideoModel::Virtio, false) => "virtio-gpu-pci",
+            (VideoModel::Bochs, _) => "bochs-display",
+            (VideoModel::Vmvga, _) => "vmware-svga",
+        };
+        let mut properties = object! {"driver": driver};
+        let mib = |kib: Option<u32>, least: u32| kib.map_or(least, |kib| kib.div_ceil(1024));
+        match video.model {
+            VideoModel::Qxl => {
+                insert(
+                    &mut properties,
+                    "ram_size",
+                    Some(u64::from(mib(video.ram_kib, 64)) << 20),
+                );
+                insert(
+                    &mut properties,
+                    "vram_size",
+                    Some(u64::from(mib(video.vram_kib, 64)) << 20),
+                );
+                insert(&mut properties, "vram64_size_mb", Some(0));
+                insert(
+                    &mut properties,
+                    "vgamem_mb",
+                    Some(mib(video.vgamem_kib, 16)),
+                );
+                insert(
+                    &mut properties,
+                    "max_outputs",
+                    Some(video.heads.unwrap_or(1)),
+                );
+            }
+            VideoModel::Virtio => {
+                insert(
+                    &mut properties,
+                    "max_outputs",
+                    Some(video.heads.unwrap_or(1)),
+                );
+            }
+            VideoModel::Vga | VideoModel::Vmvga => {
+                insert(&mut properties, "vgamem_mb", Some(mib(video.vram_kib, 16)));
+            }
+            VideoModel::Bochs => {
+                let bytes = u64::from(mib(video.vram_kib, 16)) << 20;
+                insert(&mut properties, "vgamem", Some(bytes));
+            }
+            VideoModel::Cirrus => {}
+        }
+        self.pci_device(&video.alias, properties)
+    }
+}

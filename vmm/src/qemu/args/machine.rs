@@ -1,0 +1,232 @@
+//! Name, machine type, firmware, memory, clock, boot, what happens at the end, confinement.
+
+use super::vector::List;
+use super::{ArgumentError, Builder, object, on_off};
+use crate::domain::{
+    ClockOffset, LifecycleAction, MachineKind, TickPolicy, TimerName, WatchdogAction,
+};
+use crate::qemu::{Accel, FirmwareBacking};
+
+/// The id that these machine types give their memory, which guests' migration data also carry.
+const MEMORY_ID: &str = "pc.ram";
+
+impl Builder<'_> {
+    pub(super) fn identity(&mut self) {
+        let name = List::default()
+            .with("guest", &self.given.name)
+            .with("debug-threads", "on");
+        self.vector.list("-name", name);
+        if self.given.start_paused {
+            self.vector.flag("-S");
+        }
+        for option in ["-no-user-config", "-nodefaults"] {
+            self.vector.flag(option);
+        }
+        self.vector.value("-uuid", &self.given.uuid);
+        for set in &self.given.fd_sets {
+            for fd in &set.fds {
+                let list = List::default().with("fd", fd).with("set", set.number);
+                self.vector.list("-add-fd", list);
+            }
+        }
+    }
+
+    pub(super) fn machine(&mut self) -> Result<(), ArgumentError> {
+        let os = &self.domain.os;
+        let wanted = self.given.machine.as_ref().unwrap_or(&os.machine);
+        let machine = self.given.qemu.machine(wanted);
+        let machine = machine.ok_or_else(|| ArgumentError::UnknownMachine {
+            machine: wanted.clone(),
+            version: self.given.qemu.version.to_string(),
+        })?;
+        if self.domain.vcpus.max > machine.cpu_max {
+            return Err(ArgumentError::TooManyVcpus {
+                machine: machine.name.clone(),
+                wanted: self.domain.vcpus.max,
+                most: machine.cpu_max,
+            });
+        }
+        let features = &self.domain.features;
+        let hpet = self.domain.clock.timer(TimerName::Hpet);
+        let mut list = List::starting(&machine.name)
+            .with("usb", "off")
+            .with("dump-guest-core", "off")
+            .with("memory-backend", MEMORY_ID)
+            .with("acpi", on_off(features.acpi))
+            .with(
+                "hpet",
+                on_off(hpet.and_then(|timer| timer.present).unwrap_or(true)),
+            )
+            .with_some("smm", features.smm.map(on_off))
+            .with_some("vmport", features.vmport.map(on_off));
+        if self.domain.memory.nosharepages {
+            list = list.with("mem-merge", "off");
+        }
+        if os.bios_useserial == Some(true) {
+            list = list.with("graphics", "off");
+        }
+        if os.firmware.is_uefi() {
+            let firmware = self.given.firmware.clone();
+            self.flash(&firmware.ok_or(ArgumentError::NoFirmware)?);
+            list = list
+                .with("pflash0", "pflash-code")
+                .with("pflash1", "pflash-vars");
+        }
+        self.vector.list("-machine", list);
+        self.vector.value("-accel", self.given.accel.as_str());
+        if let Some(loader) = &os.firmware.loader
+            && !loader.pflash
+            && !os.firmware.is_uefi()
+        {
+            self.vector.value("-bios", &loader.path);
+        }
+        if let Some(kernel) = &os.kernel {
+            self.vector.value("-kernel", &kernel.kernel);
+            for (option, value) in [("-initrd", &kernel.initrd), ("-append", &kernel.cmdline)] {
+                if let Some(value) = value {
+                    self.vector.value(option, value);
+                }
+            }
+        }
+        if features.vmcoreinfo {
+            self.vector.value("-device", "vmcoreinfo");
+        }
+        Ok(())
+    }
+
+    fn flash(&mut self, firmware: &FirmwareBacking) {
+        let node = |name: &str, path: &str, read_only: bool| {
+            object! {
+                "driver": "raw",
+                "node-name": name,
+                "read-only": read_only,
+                "file": {"driver": "file", "filename": path, "read-only": read_only},
+            }
+        };
+        self.vector
+            .json("-blockdev", node("pflash-code", &firmware.code, true));
+        self.vector
+            .json("-blockdev", node("pflash-vars", &firmware.vars, false));
+        if self.domain.os.firmware.secure_boot == Some(true) {
+            self.global("driver=cfi.pflash01,property=secure,value=on");
+        }
+    }
+
+    pub(super) fn memory(&mut self) {
+        let memory = &self.domain.memory;
+        let size = List::default().with("size", format!("{}k", memory.total_kib));
+        self.vector.list("-m", size);
+        self.vector.json(
+            "-object",
+            object! {
+                "qom-type": "memory-backend-ram",
+                "id": MEMORY_ID,
+                "size": memory.total_kib * 1024,
+            },
+        );
+        let lock = List::default().with("mem-lock", on_off(memory.locked));
+        self.vector.list("-overcommit", lock);
+    }
+
+    pub(super) fn monitors(&mut self) {
+        for (number, fd) in self.given.monitors.iter().enumerate() {
+            let id = format!("charmonitor{number}");
+            let socket = List::starting("socket")
+                .with("id", &id)
+                .with("fd", fd)
+                .with("server", "on")
+                .with("wait", "off");
+            self.vector.list("-chardev", socket);
+            let monitor = List::default()
+                .with("chardev", id)
+                .with("id", format!("monitor{number}"))
+                .with("mode", "control");
+            self.vector.list("-mon", monitor);
+        }
+    }
+
+    pub(super) fn clock(&mut self) {
+        let clock = &self.domain.clock;
+        let base = match clock.offset {
+            ClockOffset::Utc => "utc",
+            ClockOffset::LocalTime => "localtime",
+        };
+        let policy = |name| clock.timer(name).and_then(|timer| timer.tick_policy);
+        let mut rtc = List::default().with("base", base);
+        if policy(TimerName::Rtc) == Some(TickPolicy::Catchup) {
+            rtc = rtc.with("driftfix", "slew");
+        }
+        self.vector.list("-rtc", rtc);
+        // Under emulation there is another timer, without the property.
+        if let (Some(policy), Accel::Kvm) = (policy(TimerName::Pit), self.given.accel) {
+            self.global(&format!("kvm-pit.lost_tick_policy={}", policy.as_str()));
+        }
+    }
+
+    pub(super) fn lifecycle(&mut self) {
+        let lifecycle = self.domain.lifecycle;
+        let reboot = match lifecycle.on_reboot {
+            LifecycleAction::Restart => "reset",
+            LifecycleAction::Destroy | LifecycleAction::Preserve => "shutdown",
+        };
+        let shutdown = match lifecycle.on_poweroff {
+            LifecycleAction::Preserve => "pause",
+            LifecycleAction::Destroy | LifecycleAction::Restart => "poweroff",
+        };
+        // A restart after a crash is fvm's, which sees the pause and resets the guest.
+        let panic = match lifecycle.on_crash {
+            LifecycleAction::Destroy => "shutdown",
+            LifecycleAction::Restart | LifecycleAction::Preserve => "pause",
+        };
+        let action = self
+            .domain
+            .devices
+            .watchdogs
+            .first()
+            .map(|watchdog| watchdog.action);
+        let list = List::default()
+            .with("reboot", reboot)
+            .with("shutdown", shutdown)
+            .with("panic", panic)
+            .with_some("watchdog", action.map(WatchdogAction::as_str));
+        self.vector.list("-action", list);
+        let (device, power) = match self.domain.os.kind {
+            MachineKind::I440fx => ("PIIX4_PM", self.domain.power),
+            MachineKind::Q35 => ("ICH9-LPC", self.domain.power),
+        };
+        for (state, enabled) in [("s3", power.suspend_to_mem), ("s4", power.suspend_to_disk)] {
+            if let Some(enabled) = enabled {
+                self.global(&format!("{device}.disable_{state}={}", u8::from(!enabled)));
+            }
+        }
+    }
+
+    pub(super) fn boot(&mut self) {
+        let os = &self.domain.os;
+        let (menu, timeout) = os
+            .boot_menu
+            .map_or((None, None), |(menu, t)| (Some(menu), t));
+        let list = List::default()
+            .with_some("menu", menu.map(on_off))
+            .with_some("splash-time", timeout)
+            .with_some("reboot-timeout", os.reboot_timeout_ms)
+            .with("strict", "on");
+        self.vector.list("-boot", list);
+    }
+
+    pub(super) fn confinement(&mut self) {
+        let sandbox = List::starting("on")
+            .with("obsolete", "deny")
+            .with("elevateprivileges", "deny")
+            .with("spawn", "deny")
+            .with("resourcecontrol", "deny");
+        self.vector.list("-sandbox", sandbox);
+        self.vector
+            .list("-msg", List::default().with("timestamp", "on"));
+    }
+
+    /// Sets a property of a device that the machine makes by itself.
+    pub(super) fn global(&mut self, setting: &str) {
+        self.vector.value("-global", setting);
+    }
+}

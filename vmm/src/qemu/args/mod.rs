@@ -1,0 +1,198 @@
+//! The argument vector: a pure function of a domain and an assignment.
+//!
+//! Options are written in the form that QEMU 7.2 to 10 all take; devices, block nodes and the
+//! network in JSON, so that no value can break out of its place. A file for each family.
+
+mod character;
+mod controller;
+mod cpu;
+mod disk;
+mod display;
+mod machine;
+mod network;
+mod other;
+mod vector;
+
+use super::assignment::Assignment;
+use crate::domain::{Domain, PciAddress};
+use thiserror::Error;
+use vector::Vector;
+
+/// Why there are no arguments for a domain.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum ArgumentError {
+    /// The QEMU does not know the machine type.
+    #[error("QEMU {version} does not know the machine type {machine}")]
+    UnknownMachine {
+        /// The machine type.
+        machine: String,
+        /// The version.
+        version: String,
+    },
+    /// More processors than the machine type can have.
+    #[error("the machine type {machine} has at most {most} processors, not {wanted}")]
+    TooManyVcpus {
+        /// The machine type.
+        machine: String,
+        /// What was asked for.
+        wanted: u32,
+        /// What it can have.
+        most: u32,
+    },
+    /// The QEMU was built without the device.
+    #[error("QEMU {version} has no device {device}, which {alias} needs")]
+    NoDevice {
+        /// The device's type.
+        device: String,
+        /// The device of the template.
+        alias: String,
+        /// The version.
+        version: String,
+    },
+    /// The assignment does not say where the device sits.
+    #[error("no PCI address was assigned to {alias}")]
+    NoAddress {
+        /// The device.
+        alias: String,
+    },
+    /// The assignment does not say what the disk is.
+    #[error("nothing was assigned to the disk {target}")]
+    NoDisk {
+        /// The disk.
+        target: String,
+    },
+    /// The assignment does not say what the interface is joined to.
+    #[error("nothing was assigned to the network interface {alias}")]
+    NoNic {
+        /// The interface.
+        alias: String,
+    },
+    /// A UEFI machine without firmware.
+    #[error("no firmware was assigned to a UEFI machine")]
+    NoFirmware,
+    /// A vsock without its context id.
+    #[error("no context id was assigned to {alias}")]
+    NoContextId {
+        /// The device.
+        alias: String,
+    },
+}
+
+/// The arguments for QEMU, without its own name.
+pub fn arguments(domain: &Domain, assignment: &Assignment) -> Result<Vec<String>, ArgumentError> {
+    let mut builder = Builder {
+        domain,
+        given: assignment,
+        vector: Vector::default(),
+    };
+    builder.identity();
+    builder.machine()?;
+    builder.cpu();
+    builder.memory();
+    builder.monitors();
+    builder.clock();
+    builder.lifecycle();
+    builder.boot();
+    builder.bridges()?;
+    builder.controllers()?;
+    builder.disks()?;
+    builder.interfaces()?;
+    builder.serial_lines();
+    builder.virtio_ports();
+    builder.inputs()?;
+    builder.screens()?;
+    builder.sounds()?;
+    builder.watchdogs()?;
+    builder.balloon()?;
+    builder.rngs()?;
+    builder.panics()?;
+    builder.vsock()?;
+    builder.confinement();
+    Ok(builder.vector.into_arguments())
+}
+
+/// Arguments that are being built; each family adds its own.
+struct Builder<'b> {
+    domain: &'b Domain,
+    given: &'b Assignment,
+    vector: Vector,
+}
+
+type JsonObject = serde_json::Map<String, serde_json::Value>;
+
+impl Builder<'_> {
+    /// Adds a device, which this QEMU must have.
+    fn device(&mut self, properties: JsonObject) -> Result<(), ArgumentError> {
+        let text = |name: &str| {
+            let value = properties.get(name).and_then(|value| value.as_str());
+            value.unwrap_or_default().to_owned()
+        };
+        let (device, qemu) = (text("driver"), &self.given.qemu);
+        if !qemu.devices.is_empty() && !qemu.has_device(&device) {
+            return Err(ArgumentError::NoDevice {
+                device,
+                alias: text("id"),
+                version: qemu.version.to_string(),
+            });
+        }
+        self.vector.json("-device", properties);
+        Ok(())
+    }
+
+    /// Puts a PCI device in its place.
+    fn place(&self, properties: &mut JsonObject, alias: &str) -> Result<(), ArgumentError> {
+        let place = self.given.layout.places.get(alias);
+        let place = place.ok_or_else(|| ArgumentError::NoAddress {
+            alias: alias.to_owned(),
+        })?;
+        let PciAddress {
+            bus,
+            slot,
+            function,
+        } = place.address;
+        let bus = match (bus, self.domain.os.kind) {
+            (0, crate::domain::MachineKind::Q35) => "pcie.0".to_owned(),
+            (number, _) => format!("pci.{number}"),
+        };
+        properties.insert("bus".to_owned(), bus.into());
+        let address = match function {
+            0 => format!("{slot:#x}"),
+            function => format!("{slot:#x}.{function:#x}"),
+        };
+        properties.insert("addr".to_owned(), address.into());
+        if place.multifunction {
+            properties.insert("multifunction".to_owned(), true.into());
+        }
+        Ok(())
+    }
+
+    /// Adds a device that has a place on the PCI bus.
+    fn pci_device(&mut self, alias: &str, mut properties: JsonObject) -> Result<(), ArgumentError> {
+        properties.insert("id".to_owned(), alias.into());
+        self.place(&mut properties, alias)?;
+        self.device(properties)
+    }
+}
+
+/// A JSON object, as `serde_json::json!` makes it.
+macro_rules! object {
+    ($($content:tt)*) => {
+        match serde_json::json!({ $($content)* }) {
+            serde_json::Value::Object(object) => object,
+            _ => serde_json::Map::new(),
+        }
+    };
+}
+use object;
+
+/// Inserts a property if there is a value for it.
+fn insert(properties: &mut JsonObject, name: &str, value: Option<impl Into<serde_json::Value>>) {
+    if let Some(value) = value {
+        properties.insert(name.to_owned(), value.into());
+    }
+}
+
+/// `on` or `off`, as QEMU writes switches.
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}

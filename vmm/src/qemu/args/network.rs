@@ -1,0 +1,72 @@
+//! Network interfaces on taps that fvm made.
+
+use super::{ArgumentError, Builder, insert, object};
+use crate::domain::{Interface, NicModel};
+use crate::qemu::NicBacking;
+
+impl Builder<'_> {
+    pub(super) fn interfaces(&mut self) -> Result<(), ArgumentError> {
+        let (domain, given) = (self.domain, self.given);
+        for (position, nic) in domain.devices.interfaces.iter().enumerate() {
+            let backing = given
+                .nics
+                .get(position)
+                .ok_or_else(|| ArgumentError::NoNic {
+                    alias: nic.alias.clone(),
+                })?;
+            self.interface(nic, backing)?;
+        }
+        Ok(())
+    }
+
+    fn interface(&mut self, nic: &Interface, backing: &NicBacking) -> Result<(), ArgumentError> {
+        let netdev = format!("host{}", nic.alias);
+        let queues = backing.tap_fds.len();
+        let mut properties = object! {
+            "driver": nic_device(nic.model),
+            "mac": backing.mac,
+        };
+        if !backing.tap_fds.is_empty() {
+            let mut tap = object! {"type": "tap", "id": netdev};
+            let plural = if queues > 1 { "fds" } else { "fd" };
+            insert(&mut tap, plural, Some(numbers(&backing.tap_fds)));
+            // With the emulated cards vhost does nothing but warn.
+            let vhost = nic.model == NicModel::Virtio && nic.vhost != Some(false);
+            if vhost && backing.vhost_fds.len() == queues {
+                insert(&mut tap, "vhost", Some(true));
+                let plural = if queues > 1 { "vhostfds" } else { "vhostfd" };
+                insert(&mut tap, plural, Some(numbers(&backing.vhost_fds)));
+            }
+            self.vector.json("-netdev", tap);
+            insert(&mut properties, "netdev", Some(netdev));
+        }
+        if queues > 1 {
+            insert(&mut properties, "mq", Some(true));
+            // Two for each queue pair, one for control, one for configuration.
+            insert(&mut properties, "vectors", Some(2 * queues + 2));
+        }
+        insert(&mut properties, "host_mtu", nic.mtu);
+        insert(&mut properties, "bootindex", nic.boot_index);
+        insert(&mut properties, "rombar", nic.rom_bar.map(u32::from));
+        if !nic.rom_enabled {
+            insert(&mut properties, "romfile", Some(""));
+        }
+        self.pci_device(&nic.alias, properties)
+    }
+}
+
+fn numbers(fds: &[u32]) -> String {
+    let fds: Vec<String> = fds.iter().map(u32::to_string).collect();
+    fds.join(":")
+}
+
+fn nic_device(model: NicModel) -> &'static str {
+    match model {
+        NicModel::Virtio => "virtio-net-pci",
+        NicModel::E1000 => "e1000",
+        NicModel::E1000e => "e1000e",
+        NicModel::Rtl8139 => "rtl8139",
+        NicModel::Igb => "igb",
+        NicModel::Vmxnet3 => "vmxnet3",
+    }
+}

@@ -1,0 +1,82 @@
+//! The file descriptors that QEMU inherits, and the numbers it knows them by.
+
+use std::os::fd::OwnedFd;
+
+/// The first number that is given out; below it are the standard streams.
+const FIRST: u32 = 3;
+
+/// Descriptors for one QEMU process, collected before its arguments are made.
+///
+/// The numbers are those in the new process; [`super::spawn`] puts each descriptor there.
+#[derive(Debug, Default)]
+pub struct FdTable {
+    fds: Vec<OwnedFd>,
+    sets: Vec<FdSet>,
+}
+
+/// Descriptors of one file with different access modes, which QEMU opens as one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FdSet {
+    /// The set's number.
+    pub number: u32,
+    /// The descriptors in it.
+    pub fds: Vec<u32>,
+}
+
+impl FdTable {
+    /// An empty table.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Passes `fd` and returns its number in QEMU.
+    pub fn pass(&mut self, fd: OwnedFd) -> u32 {
+        let number = FIRST.saturating_add(u32::try_from(self.fds.len()).unwrap_or(u32::MAX));
+        self.fds.push(fd);
+        number
+    }
+
+    /// Passes descriptors of one file and returns the path by which QEMU opens it.
+    ///
+    /// QEMU takes the descriptor whose access mode is exactly the one that it opens with, so a disk
+    /// needs one to read and write and one to read only.
+    pub fn pass_set(&mut self, fds: Vec<OwnedFd>) -> String {
+        let number = u32::try_from(self.sets.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let fds = fds.into_iter().map(|fd| self.pass(fd)).collect();
+        self.sets.push(FdSet { number, fds });
+        format!("/dev/fdset/{number}")
+    }
+
+    /// The sets, for [`super::Assignment::fd_sets`].
+    pub fn sets(&self) -> &[FdSet] {
+        &self.sets
+    }
+
+    /// The descriptors with their numbers in QEMU, for [`super::SpawnSpec::fds`].
+    pub fn into_fds(self) -> Vec<(OwnedFd, u32)> {
+        self.fds.into_iter().zip(FIRST..).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+
+    fn fd() -> OwnedFd {
+        File::open("/dev/null").expect("/dev/null").into()
+    }
+
+    #[test]
+    fn numbers_follow_the_standard_streams_and_sets_share_them() {
+        let mut table = FdTable::new();
+        assert_eq!(table.pass(fd()), 3);
+        assert_eq!(table.pass_set(vec![fd(), fd()]), "/dev/fdset/1");
+        assert_eq!(table.pass_set(vec![fd()]), "/dev/fdset/2");
+        assert_eq!(table.sets()[0].fds, [4, 5]);
+        let numbers: Vec<u32> = table.into_fds().iter().map(|(_, number)| *number).collect();
+        assert_eq!(numbers, [3, 4, 5, 6]);
+    }
+}

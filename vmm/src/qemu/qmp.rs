@@ -1,0 +1,518 @@
+//! QEMU's control protocol, by hand: one JSON object a line over a Unix socket.
+//!
+//! What a QEMU says is hostile input, because its guest may have taken it over: lines are bounded,
+//! every wait has an end, unknown events and fields are passed over, text is made printable. Events
+//! that come while a reply is awaited are kept for [`Client::next_event`]; they are not replayed by
+//! QEMU, so after connecting the status must be asked anew.
+
+use super::probe::Version;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+/// The longest line that is read; the longest honest one, the list of machines, has some 100 kB.
+const MAX_LINE: usize = 4 << 20;
+/// The most events that are kept for later; the oldest go first.
+const MAX_EVENTS: usize = 1024;
+/// The most characters of QEMU's own words in an error.
+const MAX_WORDS: usize = 400;
+
+/// Why QEMU could not be asked, or what it answered instead.
+#[derive(Debug, Error)]
+pub enum QmpError {
+    /// Nobody listens.
+    #[error("cannot connect to QEMU's control socket {}", path.display())]
+    Connect {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The socket failed.
+    #[error("QEMU's control socket failed during `{command}`")]
+    Io {
+        /// What was asked.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// QEMU closed the connection: it ended, or a newer client took its place.
+    #[error("QEMU closed its control socket during `{command}`")]
+    Closed {
+        /// What was asked.
+        command: String,
+    },
+    /// No answer in time.
+    #[error("QEMU did not answer `{command}` within {} ms", limit.as_millis())]
+    Timeout {
+        /// What was asked.
+        command: String,
+        /// The limit.
+        limit: Duration,
+    },
+    /// An answer that is not the protocol's.
+    #[error("QEMU answered `{command}` with something that is not its protocol: {what}")]
+    Malformed {
+        /// What was asked.
+        command: String,
+        /// What came.
+        what: String,
+    },
+    /// QEMU refused.
+    #[error("QEMU refused `{command}`: {description}")]
+    Refused {
+        /// What was asked.
+        command: String,
+        /// QEMU's class of error, such as `GenericError`.
+        class: String,
+        /// QEMU's words, made printable and bounded.
+        description: String,
+    },
+}
+
+/// Something that QEMU reports by itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// Its name, such as `SHUTDOWN`.
+    pub name: String,
+    /// What it says.
+    pub data: Value,
+}
+
+/// Whether the guest runs, as `query-status` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// QEMU's word: `running`, `paused`, `prelaunch`, `shutdown`, `guest-panicked`, `io-error`…
+    pub state: String,
+    /// Whether the processors run.
+    pub running: bool,
+}
+
+/// A connection to one of a QEMU's monitors.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    buffer: Vec<u8>,
+    /// How much of the buffer is known to have no end of line.
+    scanned: usize,
+    events: VecDeque<Event>,
+    version: Version,
+    next_id: u64,
+}
+
+impl Client {
+    /// Connects to the monitor that listens at `path`.
+    pub fn connect(path: &Path, limit: Duration) -> Result<Self, QmpError> {
+        let stream = connect_within(path, limit).map_err(|source| QmpError::Connect {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::handshake(stream, limit)
+    }
+
+    /// Takes over a connected socket: waits for the greeting and enters command mode.
+    pub fn handshake(stream: UnixStream, limit: Duration) -> Result<Self, QmpError> {
+        let mut client = Self {
+            stream,
+            buffer: Vec::new(),
+            scanned: 0,
+            events: VecDeque::new(),
+            version: Version { major: 0, minor: 0 },
+            next_id: 0,
+        };
+        let wait = Wait::new("the greeting", limit);
+        let greeting = client.message(&wait)?.ok_or_else(|| wait.timeout())?;
+        client.version =
+            version(&greeting).ok_or_else(|| wait.malformed("a greeting without a version"))?;
+        client.execute("qmp_capabilities", json!({}), limit)?;
+        Ok(client)
+    }
+
+    /// The version that the greeting told.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Sends a command and returns what it returns.
+    pub fn execute(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        limit: Duration,
+    ) -> Result<Value, QmpError> {
+        let wait = Wait::new(command, limit);
+        self.next_id += 1;
+        let id = self.next_id;
+        let mut line = json!({"execute": command, "arguments": arguments, "id": id}).to_string();
+        line.push('\n');
+        self.stream
+            .set_write_timeout(Some(wait.left()?))
+            .map_err(|e| wait.io(e))?;
+        self.stream
+            .write_all(line.as_bytes())
+            .map_err(|e| wait.io(e))?;
+        loop {
+            let mut message = self.message(&wait)?.ok_or_else(|| wait.timeout())?;
+            if let Some(event) = event(&mut message) {
+                self.keep(event);
+                continue;
+            }
+            if message.get("id").and_then(Value::as_u64) != Some(id) {
+                // The late reply to a command whose wait had ended.
+                continue;
+            }
+            if let Some(value) = message.remove("return") {
+                return Ok(value);
+            }
+            let error = message.get("error").and_then(Value::as_object);
+            let error = error.ok_or_else(|| wait.malformed("neither a return nor an error"))?;
+            let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+            return Err(QmpError::Refused {
+                command: command.to_owned(),
+                class: printable(text("class"), MAX_WORDS),
+                description: printable(text("desc"), MAX_WORDS),
+            });
+        }
+    }
+
+    /// The next event, or `None` when the limit has passed without one.
+    pub fn next_event(&mut self, limit: Duration) -> Result<Option<Event>, QmpError> {
+        let wait = Wait::new("waiting for an event", limit);
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            match self.message(&wait)? {
+                None => return Ok(None),
+                Some(mut message) => {
+                    if let Some(event) = event(&mut message) {
+                        self.keep(event);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the guest runs.
+    pub fn status(&mut self, limit: Duration) -> Result<Status, QmpError> {
+        let command = "query-status";
+        let reply = self.execute(command, json!({}), limit)?;
+        let state = reply.get("status").and_then(Value::as_str);
+        let running = reply.get("running").and_then(Value::as_bool);
+        match (state, running) {
+            (Some(state), Some(running)) => Ok(Status {
+                state: printable(state, MAX_WORDS),
+                running,
+            }),
+            _ => Err(Wait::new(command, limit).malformed("no status")),
+        }
+    }
+
+    /// Lets the guest run.
+    pub fn cont(&mut self, limit: Duration) -> Result<(), QmpError> {
+        self.execute("cont", json!({}), limit).map(drop)
+    }
+
+    /// Stops the guest's processors.
+    pub fn stop(&mut self, limit: Duration) -> Result<(), QmpError> {
+        self.execute("stop", json!({}), limit).map(drop)
+    }
+
+    /// Presses the guest's power button.
+    pub fn system_powerdown(&mut self, limit: Duration) -> Result<(), QmpError> {
+        self.execute("system_powerdown", json!({}), limit).map(drop)
+    }
+
+    /// Presses the guest's reset button.
+    pub fn system_reset(&mut self, limit: Duration) -> Result<(), QmpError> {
+        self.execute("system_reset", json!({}), limit).map(drop)
+    }
+
+    /// Ends QEMU, flushing the disks.
+    pub fn quit(&mut self, limit: Duration) -> Result<(), QmpError> {
+        match self.execute("quit", json!({}), limit) {
+            // It may be gone before its answer is.
+            Ok(_) | Err(QmpError::Closed { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets what the balloon leaves the guest.
+    pub fn balloon(&mut self, bytes: u64, limit: Duration) -> Result<(), QmpError> {
+        self.execute("balloon", json!({"value": bytes}), limit)
+            .map(drop)
+    }
+
+    fn keep(&mut self, event: Event) {
+        if self.events.len() == MAX_EVENTS {
+            self.events.pop_front();
+        }
+        self.events.push_back(event);
+    }
+
+    /// The next message, or `None` when the wait ends first.
+    fn message(&mut self, wait: &Wait<'_>) -> Result<Option<Map<String, Value>>, QmpError> {
+        let Some(line) = self.line(wait)? else {
+            return Ok(None);
+        };
+        match serde_json::from_slice(&line) {
+            Ok(Value::Object(message)) => Ok(Some(message)),
+            Ok(_) => Err(wait.malformed("a line that is no object")),
+            Err(error) => Err(wait.malformed(&error.to_string())),
+        }
+    }
+
+    fn line(&mut self, wait: &Wait<'_>) -> Result<Option<Vec<u8>>, QmpError> {
+        loop {
+            if let Some(end) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
+                let rest = self.buffer.split_off(self.scanned + end + 1);
+                self.scanned = 0;
+                return Ok(Some(std::mem::replace(&mut self.buffer, rest)));
+            }
+            self.scanned = self.buffer.len();
+            if self.buffer.len() > MAX_LINE {
+                return Err(wait.malformed("a line without end"));
+            }
+            let Ok(left) = wait.left() else {
+                return Ok(None);
+            };
+            self.stream
+                .set_read_timeout(Some(left))
+                .map_err(|e| wait.io(e))?;
+            let mut chunk = [0; 16 << 10];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => {
+                    return Err(QmpError::Closed {
+                        command: wait.command.to_owned(),
+                    });
+                }
+                Ok(count) => self.buffer.extend_from_slice(&chunk[..count]),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock
+                    | io::ErrorKind::TimedOut
+                    | io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::ConnectionReset => {
+                        return Err(QmpError::Closed {
+                            command: wait.command.to_owned(),
+                        });
+                    }
+                    _ => return Err(wait.io(error)),
+                },
+            }
+        }
+    }
+}
+
+/// One bounded wait for the sake of one command.
+struct Wait<'c> {
+    command: &'c str,
+    limit: Duration,
+    end: Instant,
+}
+
+impl<'c> Wait<'c> {
+    fn new(command: &'c str, limit: Duration) -> Self {
+        Self {
+            command,
+            limit,
+            end: Instant::now() + limit,
+        }
+    }
+
+    /// The time that is left, which is more than nothing.
+    fn left(&self) -> Result<Duration, QmpError> {
+        let left = self.end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(self.timeout());
+        }
+        Ok(left)
+    }
+
+    fn timeout(&self) -> QmpError {
+        QmpError::Timeout {
+            command: self.command.to_owned(),
+            limit: self.limit,
+        }
+    }
+
+    fn io(&self, source: io::Error) -> QmpError {
+        match source.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => self.timeout(),
+            io::ErrorKind::BrokenPipe => QmpError::Closed {
+                command: self.command.to_owned(),
+            },
+            _ => QmpError::Io {
+                command: self.command.to_owned(),
+                source,
+            },
+        }
+    }
+
+    fn malformed(&self, what: &str) -> QmpError {
+        QmpError::Malformed {
+            command: self.command.to_owned(),
+            what: what.to_owned(),
+        }
+    }
+}
+
+fn version(greeting: &Map<String, Value>) -> Option<Version> {
+    let qemu = greeting.get("QMP")?.get("version")?.get("qemu")?;
+    let number = |name: &str| qemu.get(name)?.as_u64()?.try_into().ok();
+    Some(Version {
+        major: number("major")?,
+        minor: number("minor")?,
+    })
+}
+
+fn event(message: &mut Map<String, Value>) -> Option<Event> {
+    let name = message.get("event")?.as_str()?;
+    let name = printable(name, MAX_WORDS);
+    let data = message.remove("data").unwrap_or(Value::Null);
+    Some(Event { name, data })
+}
+
+/// The first `longest` characters of `text`, with what is not printable replaced.
+pub(crate) fn printable(text: &str, longest: usize) -> String {
+    let printable = |c: char| {
+        if c.is_control() && c != '\n' {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().take(longest).map(printable).collect()
+}
+
+/// Connects with a limit: a listener whose queue is full would otherwise block for ever.
+fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+    let fd = socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )?;
+    let seconds = limit.as_secs().try_into().unwrap_or(i64::MAX);
+    let micros = limit.subsec_micros().max(1).into();
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(seconds, micros))?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(fd))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader};
+    use std::thread;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    const GREETING: &str =
+        r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":2,"major":7},"new":1},"capabilities":[]}}"#;
+
+    /// A peer that greets, then answers each line that comes with the next of `answers`.
+    ///
+    /// `ID` in an answer stands for the id of the command; the peer closes when they are used up.
+    fn peer(answers: Vec<String>) -> UnixStream {
+        let (ours, theirs) = UnixStream::pair().expect("a pair");
+        thread::spawn(move || {
+            let mut lines = BufReader::new(theirs.try_clone().expect("clone")).lines();
+            let mut theirs = theirs;
+            let _ = writeln!(theirs, "{GREETING}");
+            for answer in answers {
+                let Some(Ok(line)) = lines.next() else { return };
+                let command: Value = serde_json::from_str(&line).expect("a command");
+                let _ = writeln!(
+                    theirs,
+                    "{}",
+                    answer.replace("ID", &command["id"].to_string())
+                );
+            }
+        });
+        ours
+    }
+
+    fn client(answers: &[&str]) -> Client {
+        let ready = [r#"{"return":{},"id":ID}"#].iter().chain(answers);
+        let answers = ready.map(|answer| (*answer).to_owned()).collect();
+        Client::handshake(peer(answers), LIMIT).expect("a greeting")
+    }
+
+    #[test]
+    fn events_between_are_kept_and_unknown_fields_passed_over() {
+        let mut client = client(&[
+            "{\"event\":\"NEVER_HEARD_OF\",\"x\":1}\n{\"event\":\"STOP\",\"data\":{\"a\":[1]}}\n\
+             {\"return\":{},\"id\":0}\n{\"return\":{\"status\":\"paused\",\"running\":false,\"n\":1},\"id\":ID}",
+        ]);
+        assert_eq!(client.version(), Version { major: 7, minor: 2 });
+        let status = client.status(LIMIT).expect("a status");
+        assert_eq!((status.state.as_str(), status.running), ("paused", false));
+        let first = client.next_event(LIMIT).expect("alive").expect("an event");
+        assert_eq!(first.name, "NEVER_HEARD_OF");
+        let second = client.next_event(LIMIT).expect("alive").expect("an event");
+        assert_eq!(second.data, json!({"a": [1]}));
+        assert!(matches!(
+            client.next_event(LIMIT),
+            Err(QmpError::Closed { .. })
+        ));
+    }
+
+    #[test]
+    fn a_refusal_is_told_in_bounded_printable_words() {
+        let long = "x".repeat(5000);
+        let answer =
+            format!(r#"{{"error":{{"class":"GenericError","desc":"\u001b[31m{long}"}},"id":ID}}"#);
+        match client(&[&answer]).cont(LIMIT) {
+            Err(QmpError::Refused { description, .. }) => {
+                assert!(description.starts_with('\u{fffd}'));
+                assert_eq!(description.chars().count(), MAX_WORDS);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn silence_rubbish_and_endless_lines_end() {
+        let short = Duration::from_millis(50);
+        let (silent, _kept) = UnixStream::pair().expect("a pair");
+        assert!(matches!(
+            Client::handshake(silent, short),
+            Err(QmpError::Timeout { .. })
+        ));
+
+        assert!(matches!(
+            client(&["[1]"]).stop(LIMIT),
+            Err(QmpError::Malformed { .. })
+        ));
+        assert!(matches!(
+            client(&["rubbish"]).stop(LIMIT),
+            Err(QmpError::Malformed { .. })
+        ));
+
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+        thread::spawn(move || while theirs.write_all(&[b' '; 1 << 16]).is_ok() {});
+        assert!(matches!(
+            Client::handshake(ours, LIMIT),
+            Err(QmpError::Malformed { .. })
+        ));
+    }
+
+    #[test]
+    fn quitting_before_the_answer_is_no_error() {
+        assert!(client(&[]).quit(LIMIT).is_ok());
+    }
+
+    #[test]
+    fn connecting_where_nobody_listens_names_the_path() {
+        let error = Client::connect(Path::new("/nowhere/qmp"), LIMIT).expect_err("nobody");
+        assert!(error.to_string().contains("/nowhere/qmp"));
+    }
+}

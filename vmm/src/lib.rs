@@ -5,8 +5,22 @@
 pub mod api;
 
 #[cfg(feature = "daemon")]
+pub mod config;
+#[cfg(feature = "daemon")]
+pub mod daemon;
+#[cfg(feature = "daemon")]
 pub mod domain;
+#[cfg(feature = "daemon")]
+pub mod fault;
 #[cfg(feature = "daemon")]
 pub mod kvm;
 #[cfg(feature = "daemon")]
+pub mod manager;
+#[cfg(feature = "daemon")]
+pub mod paths;
+#[cfg(feature = "daemon")]
 pub mod qemu;
+#[cfg(feature = "daemon")]
+pub mod server;
+#[cfg(feature = "daemon")]
+pub mod store;

@@ -1,2 +1,7 @@
-//! Binary.
-fn main() {}
+//! `fvmd` with its fault points armed, for tests only. `--list-fault-points` names them.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fvm_vmm::daemon::main()
+}

@@ -1,2 +1,7 @@
-//! Binary.
-fn main() {}
+//! `fvmd`: the privileged half of fvm.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fvm_vmm::daemon::main()
+}

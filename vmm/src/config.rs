@@ -1,0 +1,303 @@
+//! `/etc/fvm/fvm.toml`: read once at start and again by `fvm init`, checked as a whole.
+
+use fvm_netd::Subnet;
+use serde::Deserialize;
+use std::{
+    io,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+/// The numbers of VMs on a /24: those of fast-vm. Outside there is room for hosts that are not VMs.
+const SMALL_SUBNET_NUMBERS: (u32, u32) = (20, 220);
+
+/// The subnet of a new host.
+pub const DEFAULT_SUBNET: &str = "192.168.22.0/24";
+
+/// Why the configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// It could not be read.
+    #[error("reading {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not TOML, or has a key or value that fvm does not know.
+    #[error("{path} is malformed: {problem}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        problem: String,
+    },
+    /// A value makes no sense.
+    #[error("{path}: {key}: {problem}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is wrong with its value.
+        problem: String,
+    },
+}
+
+/// The configuration, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The subnet of `fvm0`.
+    pub subnet: Subnet,
+    /// The lowest number a VM may have.
+    pub first_number: u32,
+    /// The highest number a VM may have.
+    pub last_number: u32,
+    /// DNS servers that guests are told; empty for the host's own.
+    pub dns: Vec<Ipv4Addr>,
+    /// The domain that guests are told.
+    pub domain: String,
+    /// How long a lease runs, in seconds.
+    pub lease_time_s: u32,
+    /// VM number N runs as this uid and gid plus N.
+    pub uid_base: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    network: NetworkTable,
+    #[serde(default)]
+    vm: VmTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NetworkTable {
+    subnet: String,
+    first_number: Option<u32>,
+    last_number: Option<u32>,
+    #[serde(default)]
+    dns: Vec<Ipv4Addr>,
+    #[serde(default = "default_domain")]
+    domain: String,
+    #[serde(default = "default_lease_time_s")]
+    lease_time_s: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VmTable {
+    #[serde(default = "default_uid_base")]
+    uid_base: u32,
+}
+
+impl Default for VmTable {
+    fn default() -> Self {
+        Self {
+            uid_base: default_uid_base(),
+        }
+    }
+}
+
+fn default_domain() -> String {
+    "fvm.internal".into()
+}
+
+fn default_lease_time_s() -> u32 {
+    3600
+}
+
+/// Above what systemd gives to containers (524288 to 1879048191) and below 2^31, where some programs
+/// take a uid for a negative number.
+fn default_uid_base() -> u32 {
+    1_900_000_000
+}
+
+impl Config {
+    /// Reads the file; `None` if there is none, that is, on a host that has not been set up.
+    ///
+    /// # Errors
+    /// When it cannot be read, is malformed, or has a value that makes no sense.
+    pub fn load(path: &Path) -> Result<Option<Self>, ConfigError> {
+        match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ConfigError::Read {
+                path: path.to_owned(),
+                source,
+            }),
+            Ok(text) => Self::parse(&text, path).map(Some),
+        }
+    }
+
+    /// Checks the text of the file; `path` is only for messages.
+    ///
+    /// # Errors
+    /// When it is malformed or has a value that makes no sense.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let File { network, vm } =
+            toml::from_str(text).map_err(|error| ConfigError::Malformed {
+                path: path.to_owned(),
+                problem: error.to_string().trim_end().to_owned(),
+            })?;
+        let invalid = |key, problem: String| ConfigError::Invalid {
+            path: path.to_owned(),
+            key,
+            problem,
+        };
+
+        let subnet: Subnet = network
+            .subnet
+            .parse()
+            .map_err(|error| invalid("network.subnet", format!("'{}': {error}", network.subnet)))?;
+        let (first, last) = default_numbers(&subnet);
+        let first_number = network.first_number.unwrap_or(first);
+        let last_number = network.last_number.unwrap_or(last);
+        let possible = 2..=last_host_number(&subnet);
+        if !possible.contains(&first_number) || !possible.contains(&last_number) {
+            let (low, high) = possible.into_inner();
+            return Err(invalid(
+                "network.first_number and last_number",
+                format!(
+                    "{first_number} to {last_number} is not within {low} to {high}, the hosts of {subnet} without its gateway"
+                ),
+            ));
+        }
+        if first_number > last_number {
+            return Err(invalid(
+                "network.first_number and last_number",
+                format!("{first_number} to {last_number} runs backwards"),
+            ));
+        }
+        if !(60..=31_536_000).contains(&network.lease_time_s) {
+            return Err(invalid(
+                "network.lease_time_s",
+                "must be 60 to 31536000 seconds".into(),
+            ));
+        }
+        let label = |text: &str| {
+            (1..=63).contains(&text.len())
+                && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+                && !text.starts_with('-')
+                && !text.ends_with('-')
+        };
+        if network.domain.len() > 200 || !network.domain.split('.').all(label) {
+            return Err(invalid(
+                "network.domain",
+                format!("'{}' is not a domain name", network.domain.escape_debug()),
+            ));
+        }
+        if vm.uid_base < 65_536
+            || vm
+                .uid_base
+                .checked_add(last_number)
+                .is_none_or(|top| top > i32::MAX as u32)
+        {
+            return Err(invalid(
+                "vm.uid_base",
+                "must be at least 65536, and with the highest VM number added stay below 2^31"
+                    .into(),
+            ));
+        }
+        Ok(Self {
+            subnet,
+            first_number,
+            last_number,
+            dns: network.dns,
+            domain: network.domain,
+            lease_time_s: network.lease_time_s,
+            uid_base: vm.uid_base,
+        })
+    }
+
+    /// The text of a new host's file.
+    pub fn new_file(subnet: &Subnet) -> String {
+        let (first, last) = default_numbers(subnet);
+        include_str!("fvm.toml")
+            .replace("@SUBNET@", &subnet.to_string())
+            .replace("@FIRST@", &first.to_string())
+            .replace("@LAST@", &last.to_string())
+    }
+
+    /// The uid and gid that a VM's QEMU runs as.
+    pub fn uid_of(&self, number: u32) -> u32 {
+        self.uid_base + number
+    }
+}
+
+/// The number of the last address below the broadcast address.
+fn last_host_number(subnet: &Subnet) -> u32 {
+    subnet.broadcast().to_bits() - subnet.base().to_bits() - 1
+}
+
+/// fast-vm's numbers on a /24, all hosts but the gateway on any other subnet.
+fn default_numbers(subnet: &Subnet) -> (u32, u32) {
+    match subnet.prefix() {
+        24 => SMALL_SUBNET_NUMBERS,
+        _ => (2, last_host_number(subnet)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("fvm.toml")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_file_of_a_new_host_is_the_documented_default() {
+        let config = parse(&Config::new_file(&DEFAULT_SUBNET.parse().unwrap())).unwrap();
+        assert_eq!(config.subnet.to_string(), DEFAULT_SUBNET);
+        assert_eq!((config.first_number, config.last_number), (20, 220));
+        // The values the file spells out are those that apply without it.
+        assert_eq!(
+            config,
+            parse(&format!("[network]\nsubnet = '{DEFAULT_SUBNET}'")).unwrap()
+        );
+    }
+
+    #[test]
+    fn a_larger_subnet_gives_all_its_hosts_but_the_gateway() {
+        let config = parse("[network]\nsubnet = '10.20.0.0/16'").unwrap();
+        assert_eq!((config.first_number, config.last_number), (2, 65534));
+    }
+
+    #[test]
+    fn a_mistake_is_named_by_its_key() {
+        for (text, expected) in [
+            ("[network]\nsubnet = '192.168.22.5/24'", "network.subnet"),
+            ("[network]\nsubnet = 'x'", "network.subnet"),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\nsubnets = 1",
+                "subnets",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\nfirst_number = 1",
+                "first_number",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\nlast_number = 255",
+                "last_number",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\nlease_time_s = 1",
+                "lease_time_s",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\ndomain = 'a b'",
+                "network.domain",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\n[vm]\nuid_base = 0",
+                "vm.uid_base",
+            ),
+            ("network = 7", "network"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text:?} gave {error:?}");
+        }
+    }
+}

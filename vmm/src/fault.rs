@@ -1,0 +1,56 @@
+//! Fault points: places between two steps where a test can have the daemon killed.
+//!
+//! With the feature `fault-points`, `FVM_FAULT=NAME` kills the process with SIGKILL when it comes to
+//! that point for the first time on this host; the file `FVM_FAULT_FIRED` names is made first, so that
+//! the restarted daemon gets past it. Without the feature a point is nothing at all.
+
+/// Every point, in the order in which its operation comes to them.
+pub const POINTS: &[&str] = &[
+    "create/validated",
+    "create/begun",
+    "create/committed",
+    "create/settled",
+    "delete/stopped",
+    "delete/marked",
+    "delete/discarded",
+    "delete/deactivated",
+    "delete/files-removed",
+    "delete/begun",
+    "delete/committed",
+    "delete/settled",
+    "import/begun",
+    "import/committed",
+    "import/settled",
+    "import/written",
+    "import/verified",
+    "start/prepared",
+    "start/spawned",
+    "start/recorded",
+];
+
+/// Kills the process here if the environment asks for it.
+#[cfg(feature = "fault-points")]
+pub fn point(name: &'static str) {
+    use std::{env, fs::OpenOptions};
+    debug_assert!(POINTS.contains(&name), "{name} is not a listed fault point");
+    if env::var_os("FVM_FAULT").is_none_or(|wanted| wanted != name) {
+        return;
+    }
+    let Some(fired) = env::var_os("FVM_FAULT_FIRED") else {
+        return;
+    };
+    if OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(fired)
+        .is_ok()
+    {
+        // Cannot fail: it is our own process.
+        let _ = nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+/// Kills the process here if the environment asks for it; not in this build.
+#[cfg(not(feature = "fault-points"))]
+#[inline]
+pub fn point(_name: &'static str) {}

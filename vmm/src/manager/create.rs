@@ -1,0 +1,211 @@
+//! `create`: VMs as writable snapshots of an image, all of them or none.
+
+use super::{
+    Manager, Progress,
+    error::{Result, failed},
+    host::Host,
+    journal::thin_id,
+    templates,
+};
+use crate::{
+    api::{Action, ApiError, BatchReport, CreateVms, ErrorKind, VmNumber, VmSet},
+    domain::Domain,
+    fault,
+    manager::Caller,
+    store::{ImageRow, NewVm, NicRow},
+};
+use fvm_netd::{MacAddr, names::Nic};
+use uuid::Uuid;
+
+impl Manager {
+    /// Makes VMs of an image.
+    ///
+    /// # Errors
+    /// When anything about the request is wrong, or the pool refuses; then there is none of them.
+    pub fn create(
+        &self,
+        caller: Caller,
+        request: &CreateVms,
+        progress: &Progress,
+    ) -> Result<BatchReport> {
+        let host = self.host()?;
+        let _image = self.image_locks.lock(request.image.to_string());
+        let numbers = request.vms.numbers();
+        let _vms = self.vm_locks.lock_all(numbers);
+
+        let image = self.image_row(request.image.as_str())?;
+        self.check_numbers(&host, &request.vms)?;
+        let template = match &request.template {
+            Some(wanted) => templates::resolve(&self.paths, wanted)?,
+            None => image.template.clone(),
+        };
+        let mut new = Vec::with_capacity(numbers.len());
+        for &number in numbers {
+            new.push(plan(
+                &host, caller, request, &image, &template, number, progress,
+            )?);
+        }
+        host.check_pool_takes_vms()?;
+        fault::point("create/validated");
+
+        let origin = thin_id(image.thin_id)?;
+        self.journal
+            .create_vms(&self.store, &host.pool, &new, origin, image.size_bytes)?;
+        for vm in &new {
+            tracing::info!(vm = vm.number, image = %vm.image, uid = caller.uid, "created");
+        }
+        let results = numbers
+            .iter()
+            .map(|&number| (number, self.info(number).map(Some)))
+            .collect();
+        Ok(self.batch_report(Action::Create, results))
+    }
+
+    /// The image's row, or that there is none.
+    pub(super) fn image_row(&self, name: &str) -> Result<ImageRow> {
+        if let Some(row) = self.store.image(name)? {
+            return Ok(row);
+        }
+        let names: Vec<String> = self
+            .store
+            .images()?
+            .into_iter()
+            .map(|image| image.name)
+            .collect();
+        let hint = if names.is_empty() {
+            format!("there are no images yet: `fvm image import {name} FILE`")
+        } else {
+            format!("there are: {}", names.join(", "))
+        };
+        Err(ApiError::new(ErrorKind::NotFound, format!("there is no image '{name}'")).hint(hint))
+    }
+
+    /// Refuses numbers that no VM may have, or another VM has.
+    fn check_numbers(&self, host: &Host, wanted: &VmSet) -> Result<()> {
+        let allowed = host.config.first_number..=host.config.last_number;
+        let outside: Vec<VmNumber> = wanted
+            .numbers()
+            .iter()
+            .copied()
+            .filter(|number| !allowed.contains(number))
+            .collect();
+        if let Ok(outside) = VmSet::try_from(outside) {
+            let (first, last) = allowed.into_inner();
+            return Err(ApiError::new(
+                ErrorKind::Usage,
+                format!(
+                    "VM number {outside} is out of range: this host's VMs are {first} to {last}"
+                ),
+            ));
+        }
+        let mut taken = Vec::new();
+        for &number in wanted.numbers() {
+            taken.extend(self.store.vm(number)?.map(|row| row.number));
+        }
+        match VmSet::try_from(taken) {
+            Ok(taken) => {
+                Err(
+                    ApiError::new(ErrorKind::Refused, format!("VM number {taken} is taken")).hint(
+                        format!("`fvm delete {taken}` makes it free; nothing was created"),
+                    ),
+                )
+            }
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Everything about one VM, checked.
+fn plan(
+    host: &Host,
+    caller: Caller,
+    request: &CreateVms,
+    image: &ImageRow,
+    template: &str,
+    number: VmNumber,
+    progress: &Progress,
+) -> Result<NewVm> {
+    let name = format!("fvm-{}-{number}", image.name);
+    let (domain, warnings) =
+        templates::load(template, number, &name, &image.name, &host.network.bridge)?;
+    for warning in warnings {
+        progress.warn(Some(number), warning.to_string());
+    }
+    templates::main_disk(&domain, &name)?;
+    let memory_mib = request.memory_mib.unwrap_or_else(|| domain.memory_mib());
+    let cpus = request.cpus.unwrap_or_else(|| domain.vcpus());
+    if memory_mib == 0 || memory_mib > host.memory_mib {
+        return Err(ApiError::new(
+            ErrorKind::Usage,
+            format!(
+                "{memory_mib} MiB of memory is not within 1 to {}, what this host has",
+                host.memory_mib
+            ),
+        ));
+    }
+    if cpus == 0 || cpus > MAX_CPUS {
+        return Err(ApiError::new(
+            ErrorKind::Usage,
+            format!("{cpus} CPUs is not within 1 to {MAX_CPUS}"),
+        ));
+    }
+    Ok(NewVm {
+        number,
+        uuid: Uuid::new_v4().to_string(),
+        volume_uuid: Uuid::new_v4().to_string(),
+        image: image.name.clone(),
+        owner_uid: caller.uid,
+        template: template.to_owned(),
+        memory_mib,
+        cpus,
+        created_at_s: super::now_s(),
+        nics: nics(host, &domain, number)?,
+        name,
+    })
+}
+
+/// What QEMU's `pc` and `q35` machines take.
+const MAX_CPUS: u32 = 255;
+
+/// The network cards of a template, with the MAC addresses they keep.
+fn nics(host: &Host, domain: &Domain, number: VmNumber) -> Result<Vec<NicRow>> {
+    let mut rows = Vec::new();
+    for (index, nic) in domain.devices.interfaces.iter().enumerate() {
+        let place = u8::try_from(index)
+            .ok()
+            .and_then(|index| Nic::new(number, index).ok())
+            .filter(|place| place.index() == 0)
+            .ok_or_else(|| {
+                ApiError::new(
+                    ErrorKind::Usage,
+                    "the template has more than one network card",
+                )
+                .hint("a VM has one card, on the network that LIBVIRT_NETWORK stands for")
+            })?;
+        if nic.source.name() != host.network.bridge {
+            return Err(ApiError::new(
+                ErrorKind::Usage,
+                format!(
+                    "the template asks for the network '{}', which this host does not have",
+                    nic.source.name()
+                ),
+            )
+            .hint(format!(
+                "write LIBVIRT_NETWORK there, which stands for {}",
+                host.network.bridge
+            )));
+        }
+        let mac = match &nic.mac {
+            Some(text) => text
+                .parse::<MacAddr>()
+                .map_err(|error| failed("the template", &error))?,
+            None => MacAddr::of_nic(&host.id, place),
+        };
+        rows.push(NicRow {
+            index: index as u32,
+            mac: mac.to_string(),
+            network: nic.source.name().to_owned(),
+        });
+    }
+    Ok(rows)
+}

@@ -1,0 +1,136 @@
+//! `delete`: a VM goes with all that is its own: process, taps, rules, bindings, files, disk, row.
+//!
+//! First, side by side: it is stopped, its volume is marked (from here on the delete is gone through with,
+//! after a crash too), its blocks are given back, its node and files go. Then all volumes leave the thin
+//! metadata in one transaction, whose settling takes the rows.
+
+use super::{
+    Manager, Progress,
+    batch::side_by_side,
+    error::{Failures, Result, failed, file},
+    host::Host,
+    journal::thin_id,
+};
+use crate::{
+    api::{Action, ApiError, BatchReport, DeleteVms, ErrorKind},
+    fault,
+    manager::Caller,
+    store::{VmRow, VolumeRow},
+};
+use fvm_thin::{Access, ThinId, VolumeSpec};
+use std::{io, path::Path};
+
+impl Manager {
+    /// Deletes VMs; each has an outcome of its own.
+    ///
+    /// # Errors
+    /// When the host is not set up.
+    pub fn delete(
+        &self,
+        caller: Caller,
+        request: &DeleteVms,
+        progress: &Progress,
+    ) -> Result<BatchReport> {
+        let host = self.host()?;
+        let numbers = request.vms.numbers();
+        let _alone = self.vm_locks.lock_all(numbers);
+        let emptied = side_by_side(numbers, |number| {
+            let row = self.vm_row(number)?;
+            self.empty(&host, &row, progress)
+        });
+        let ids: Vec<ThinId> = emptied
+            .iter()
+            .filter_map(|(_, result)| result.as_ref().ok())
+            .copied()
+            .collect();
+        let deleted = if ids.is_empty() {
+            Ok(())
+        } else {
+            self.journal.delete(&self.store, &host.pool, &ids)
+        };
+        let results = emptied
+            .into_iter()
+            .map(|(number, emptied)| {
+                let result = emptied.and_then(|_| deleted.clone()).map(|()| None);
+                if result.is_ok() {
+                    tracing::info!(vm = number, uid = caller.uid, "deleted");
+                }
+                (number, result)
+            })
+            .collect();
+        Ok(self.batch_report(Action::Delete, results))
+    }
+
+    /// Everything of a delete but its last transaction.
+    fn empty(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<ThinId> {
+        let number = row.number;
+        if let Some(machine) = self.machines.up(number) {
+            progress.step(Some(number), "stopping");
+            self.stop_hard(&machine)?;
+        }
+        fault::point("delete/stopped");
+        self.store.mark_deleting(row.thin_id)?;
+        fault::point("delete/marked");
+        self.empty_marked(host, row)
+    }
+
+    /// The same for a volume that is marked already; done again after a crash.
+    pub(super) fn empty_marked(&self, host: &Host, row: &VmRow) -> Result<ThinId> {
+        // A run that failed to be released is in the way of its disk.
+        self.release(host, row)?;
+        let id = self.discard_marked(host, row.thin_id)?;
+        let files = self.paths.vm(row.number);
+        let mut failures = Failures::default();
+        failures.keep(remove_tree(&files.state));
+        failures.keep(remove_tree(&files.run));
+        failures.into_result()?;
+        fault::point("delete/files-removed");
+        Ok(id)
+    }
+
+    /// Gives a volume's blocks back to the pool, and to the file below it, before it goes.
+    pub(super) fn discard_marked(&self, host: &Host, thin: u32) -> Result<ThinId> {
+        let id = thin_id(thin)?;
+        let volume = self.volume_row(thin)?;
+        let spec = host.volume_spec(&volume)?;
+        self.give_blocks_back(host, &spec)?;
+        fault::point("delete/discarded");
+        host.pool
+            .deactivate_volume(spec.id, spec.uuid)
+            .map_err(|error| {
+                failed("taking a volume's device away", &error).hint(
+                    "something on this host holds the disk open: `lsof /dev/fvm/*` tells what",
+                )
+            })?;
+        fault::point("delete/deactivated");
+        Ok(id)
+    }
+
+    fn give_blocks_back(&self, host: &Host, spec: &VolumeSpec) -> Result<()> {
+        let failed =
+            |error: fvm_thin::Error| failed("giving a volume's blocks back to the pool", &error);
+        match host.pool.activate_volume(spec, Access::ReadWrite) {
+            Ok(volume) => volume.discard().map_err(failed),
+            // Interrupted after the pool had deleted it: there is nothing to give back.
+            Err(error) if error.raw_os_error() == Some(libc::ENODATA) => Ok(()),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    pub(super) fn volume_row(&self, thin: u32) -> Result<VolumeRow> {
+        self.store.volume(thin)?.ok_or_else(|| {
+            ApiError::new(
+                ErrorKind::Internal,
+                format!("the store has no volume {thin}"),
+            )
+        })
+    }
+}
+
+/// Removes a VM's directory; none is fine.
+pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(|error| file("removing", path, &error)),
+    }
+}

@@ -1,0 +1,326 @@
+//! The host as fvm uses it: its configuration, its pool, its network, and whether KVM works.
+
+use super::{
+    HostState, Manager,
+    error::{Result, failed, file},
+    not_initialised, templates,
+};
+use crate::{
+    api::{
+        ApiError, ErrorKind, HostReport, KvmReport, NetworkReport, PoolReport, REPORT_VERSION,
+        VmNumber,
+    },
+    config::Config,
+    kvm::{self, KvmHealth},
+    paths::Paths,
+    store::{PoolRow, Store, VolumeRow},
+};
+use fvm_netd::{HostId, MacAddr, net};
+use fvm_thin::{Backing, Bytes, Flush, Pool, PoolSpec, VolumeSpec};
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// The pool's short name, part of every device's name.
+pub(super) const POOL_NAME: &str = "main";
+/// No new VMs when the pool is fuller than this: those that are there need what is left.
+const WATERMARK_PERCENT: u8 = 95;
+/// How long the self-test of KVM may take.
+const KVM_TEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// This very program, also after another was installed in its place.
+const OWN_PROGRAM: &str = "/proc/self/exe";
+/// How long a good result of it is believed.
+const KVM_TEST_VALID: Duration = Duration::from_secs(300);
+
+/// What a host that is set up has.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) config: Config,
+    pub(super) id: HostId,
+    pub(super) network: net::Network,
+    pub(super) pool: Pool,
+    /// All of the host's memory.
+    pub(super) memory_mib: u64,
+}
+
+impl Host {
+    /// The address that VM `number` always has.
+    pub(super) fn address(&self, number: VmNumber) -> Result<Ipv4Addr> {
+        self.config.subnet.host(number).ok_or_else(|| {
+            ApiError::new(
+                ErrorKind::HostNotAble,
+                format!(
+                    "VM {number} has no address in {}: was network.subnet changed?",
+                    self.config.subnet
+                ),
+            )
+        })
+    }
+
+    /// DNS servers for guests: those configured, else the host's.
+    pub(super) fn dns(&self) -> Result<Vec<Ipv4Addr>> {
+        if self.config.dns.is_empty() {
+            net::host_resolvers().map_err(|error| failed("finding DNS servers for guests", &error))
+        } else {
+            Ok(self.config.dns.clone())
+        }
+    }
+
+    /// How a volume is activated.
+    pub(super) fn volume_spec(&self, row: &VolumeRow) -> Result<VolumeSpec> {
+        Ok(VolumeSpec {
+            id: super::journal::thin_id(row.thin_id)?,
+            uuid: parse_uuid(&row.uuid)?,
+            size: Bytes(row.size_bytes),
+        })
+    }
+
+    /// Refuses new VMs when the pool is not well or too full.
+    pub(super) fn check_pool_takes_vms(&self) -> Result<()> {
+        let status = self
+            .pool
+            .status(Flush::None)
+            .map_err(|error| failed("reading the thin pool's status", &error))?;
+        if !status.is_well() {
+            return Err(ApiError::new(
+                ErrorKind::HostNotAble,
+                format!("the thin pool is {}", status.health()),
+            ));
+        }
+        for (what, usage) in [("data", status.data), ("metadata", status.metadata)] {
+            let percent = usage.percent();
+            if percent > WATERMARK_PERCENT {
+                return Err(ApiError::new(
+                    ErrorKind::Refused,
+                    format!("the thin pool's {what} is {percent} % full, and new VMs are refused above {WATERMARK_PERCENT} %"),
+                )
+                .hint("`fvm list` and `fvm image list` show what could be deleted"));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn parse_uuid(text: &str) -> Result<uuid::Uuid> {
+    text.parse()
+        .map_err(|error| failed("the state store holds a malformed UUID", &error))
+}
+
+/// How the pool in the store is made up.
+pub(super) fn pool_spec(paths: &Paths, row: &PoolRow) -> Result<PoolSpec> {
+    let backing = |half: &crate::store::BackingRow| {
+        let path = PathBuf::from(&half.path);
+        if half.is_device {
+            Backing::Device { path }
+        } else {
+            Backing::File { path }
+        }
+    };
+    let data_size = Bytes(row.pool.data_bytes);
+    Ok(PoolSpec {
+        name: row
+            .pool
+            .name
+            .clone()
+            .try_into()
+            .map_err(|error: fvm_thin::InvalidId| {
+                failed("the state store holds a malformed pool name", &error)
+            })?,
+        uuid: parse_uuid(&row.pool.uuid)?,
+        data: backing(&row.pool.data),
+        data_size,
+        metadata: backing(&row.pool.metadata),
+        spare: Backing::File {
+            path: paths.pool_dir().join("metadata-spare"),
+        },
+        chunk: Bytes(row.pool.chunk_bytes),
+        // The kernel tells once less than a tenth is free.
+        low_water: Bytes(data_size.0 / 10),
+    })
+}
+
+/// The network that the configuration asks for.
+pub(super) fn network(config: &Config, id: &HostId) -> Result<net::Network> {
+    let gateway = config.subnet.host(1).ok_or_else(|| {
+        ApiError::new(
+            ErrorKind::HostNotAble,
+            format!("{} has no room for a gateway", config.subnet),
+        )
+    })?;
+    Ok(net::Network {
+        bridge: fvm_netd::names::DEFAULT_BRIDGE.to_owned(),
+        mac: MacAddr::of_bridge(id),
+        subnet: config.subnet,
+        gateway,
+        mtu: 1500,
+        nat: true,
+    })
+}
+
+/// All of the host's memory, from `/proc/meminfo`.
+pub(super) fn total_memory_mib() -> Result<u64> {
+    let path = Path::new("/proc/meminfo");
+    let text = std::fs::read_to_string(path).map_err(|error| file("reading", path, &error))?;
+    text.lines()
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?
+                .trim()
+                .strip_suffix(" kB")?
+                .parse::<u64>()
+                .ok()
+        })
+        .map(|kib| kib / 1024)
+        .ok_or_else(|| ApiError::new(ErrorKind::Failed, "/proc/meminfo does not say MemTotal"))
+}
+
+impl Manager {
+    /// The pool's row, or that the host is not set up.
+    pub(super) fn pool_row(store: &Store) -> Result<PoolRow> {
+        store.pool()?.ok_or_else(not_initialised)
+    }
+
+    /// What there is to say of the host.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn host_report(&self) -> Result<HostReport> {
+        let kvm = self.kvm.health();
+        let mut report = HostReport {
+            version: REPORT_VERSION,
+            daemon_version: env!("CARGO_PKG_VERSION").to_owned(),
+            initialised: self.finished_pool()?.is_some(),
+            trouble: None,
+            pool: None,
+            network: None,
+            kvm: KvmReport {
+                works: matches!(kvm, KvmHealth::Works),
+                detail: describe(&kvm),
+            },
+            templates: templates::names(&self.paths),
+        };
+        match self.host() {
+            Ok(host) => {
+                report.pool = Some(self.pool_report(&host)?);
+                report.network = Some(NetworkReport {
+                    name: host.network.bridge.clone(),
+                    subnet: host.network.subnet.to_string(),
+                    gateway: host.network.gateway,
+                    first_number: host.config.first_number,
+                    last_number: host.config.last_number,
+                });
+                report.trouble = self.netd.trouble();
+            }
+            Err(error) if report.initialised => report.trouble = Some(error.message),
+            Err(_) => {}
+        }
+        Ok(report)
+    }
+
+    fn pool_report(&self, host: &Host) -> Result<PoolReport> {
+        let row = Self::pool_row(&self.store)?;
+        let status = host
+            .pool
+            .status(Flush::None)
+            .map_err(|error| failed("reading the thin pool's status", &error))?;
+        Ok(PoolReport {
+            data_path: row.pool.data.path,
+            data_bytes: status.data.total.0,
+            data_used_bytes: status.data.used.0,
+            metadata_bytes: status.metadata.total.0,
+            metadata_used_bytes: status.metadata.used.0,
+            chunk_bytes: row.pool.chunk_bytes,
+            transaction_id: status.transaction.0,
+            health: if status.is_well() {
+                "ok".into()
+            } else {
+                status.health()
+            },
+        })
+    }
+
+    /// Brings a host that has been set up into working order: at start, and at the end of `init`.
+    pub(super) fn bring_up(self: &Arc<Self>) -> Result<()> {
+        let result = self.try_bring_up();
+        self.set_host(match &result {
+            Ok(Some(host)) => HostState::Ready(host.clone()),
+            Ok(None) => HostState::NotInitialised,
+            Err(error) => HostState::Trouble(
+                ApiError {
+                    kind: ErrorKind::HostNotAble,
+                    ..error.clone()
+                }
+                .hint("`sudo fvm init` checks everything again"),
+            ),
+        });
+        match result? {
+            Some(host) => self.reconcile(&host),
+            None => Ok(()),
+        }
+    }
+
+    fn try_bring_up(&self) -> Result<Option<Arc<Host>>> {
+        let (Some(config), Some(row)) = (Config::load(&self.paths.config)?, self.finished_pool()?)
+        else {
+            return Ok(None);
+        };
+        let id = HostId::of_this_host().map_err(|error| failed("identifying this host", &error))?;
+        let network = network(&config, &id)?;
+        let report = net::ensure_network(&network)
+            .map_err(|error| failed("bringing the network up", &error))?;
+        for change in &report.changes {
+            tracing::info!("{change}");
+            if *change == net::Change::IpForwardEnabled {
+                self.store
+                    .set_setting(super::init::IP_FORWARD_IS_OURS, "yes")?;
+            }
+        }
+        for warning in &report.warnings {
+            tracing::warn!("{warning}");
+        }
+        let pool = Pool::activate(pool_spec(&self.paths, &row)?)
+            .map_err(|error| failed("activating the thin pool", &error))?;
+        self.journal.recover(&self.store, &pool)?;
+        let memory_mib = total_memory_mib()?;
+        Ok(Some(Arc::new(Host {
+            config,
+            id,
+            network,
+            pool,
+            memory_mib,
+        })))
+    }
+}
+
+/// What the self-test found, in words.
+pub(super) fn describe(health: &KvmHealth) -> String {
+    match health {
+        KvmHealth::Works => "KVM works".into(),
+        KvmHealth::Missing => format!("there is no {}", kvm::DEVICE),
+        KvmHealth::Fails(reason) => format!("KVM does not work: {reason}"),
+    }
+}
+
+/// The last result of KVM's self-test.
+#[derive(Debug, Default)]
+pub(super) struct KvmCache {
+    last: Mutex<Option<(Instant, KvmHealth)>>,
+}
+
+impl KvmCache {
+    /// Whether KVM works. A bad result is tried again each time, a good one every few minutes.
+    pub(super) fn health(&self) -> KvmHealth {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((tested, health)) = &*last
+            && matches!(health, KvmHealth::Works)
+            && tested.elapsed() < KVM_TEST_VALID
+        {
+            return health.clone();
+        }
+        let health = kvm::self_test(Path::new(OWN_PROGRAM), KVM_TEST_TIMEOUT);
+        *last = Some((Instant::now(), health.clone()));
+        health
+    }
+}

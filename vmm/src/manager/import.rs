@@ -1,0 +1,319 @@
+//! Images: imported as block streams, listed, removed.
+//!
+//! An import goes: an empty volume in one transaction, `importing`; its device, private to the import;
+//! the blocks, written past the page cache and made durable; all of them read back and compared with
+//! the digest of what was sent; the row, `ready`. If any of that fails, or the sender goes away, the
+//! volume is deleted again; if the daemon dies, the next one deletes it.
+
+use super::{
+    Manager, Progress,
+    error::{Result, failed},
+    host::Host,
+    templates,
+};
+use crate::{
+    api::{
+        ApiError, ErrorKind, ImageList, ImageName, ImageReport, ImportHeader, InvalidName,
+        REPORT_VERSION,
+        stream::{Decoder, Item, SparseDigest, StreamError, digest_text},
+    },
+    fault,
+    manager::Caller,
+    store::ImageRow,
+};
+use fvm_thin::{Access, BlockWriter, Bytes, ThinId, VolumeSpec, digest_of};
+use uuid::Uuid;
+
+/// The largest image whose size is not known before its end: a thin device that long costs nothing.
+const MAX_IMAGE: Bytes = Bytes::gib(64 * 1024);
+/// The smallest disk.
+const MIN_IMAGE: Bytes = Bytes::mib(1);
+const SECTOR: Bytes = Bytes(512);
+
+/// What was written of an image.
+struct Content {
+    bytes: u64,
+    data_bytes: u64,
+    digest: [u8; 32],
+}
+
+impl Manager {
+    /// Takes in an image; `next_piece` gives the pieces of its block stream until there are no more.
+    ///
+    /// # Errors
+    /// When the name is taken, the template is refused, the stream is not whole and sound, or the pool
+    /// fails; then nothing is left of it.
+    pub fn import<B: AsRef<[u8]>>(
+        &self,
+        caller: Caller,
+        name: &ImageName,
+        next_piece: &mut dyn FnMut() -> Result<Option<B>>,
+        progress: &Progress,
+    ) -> Result<ImageReport> {
+        let host = self.host()?;
+        let _alone = self.image_locks.try_lock(name.to_string()).ok_or_else(|| {
+            ApiError::new(
+                ErrorKind::Refused,
+                format!("image '{name}' is being worked on by another command"),
+            )
+        })?;
+        if self.store.image(name.as_str())?.is_some() {
+            return Err(ApiError::new(
+                ErrorKind::Refused,
+                format!("there is an image '{name}' already"),
+            )
+            .hint(format!(
+                "choose another name, or `fvm image remove {name}` first"
+            )));
+        }
+        let mut stream = Stream {
+            decoder: Decoder::default(),
+            next_piece,
+        };
+        let header = stream.header()?;
+        let wanted = header.template.as_deref().unwrap_or(templates::DEFAULT);
+        let template = templates::resolve(&self.paths, wanted)?;
+        // A template that no VM could be made of is refused now rather than then.
+        let vm_name = format!("fvm-{name}-{}", host.config.first_number);
+        let (domain, _) = templates::load(
+            &template,
+            host.config.first_number,
+            &vm_name,
+            name.as_str(),
+            &host.network.bridge,
+        )?;
+        templates::main_disk(&domain, &vm_name)?;
+        let limit = match header.size {
+            Some(size) => checked_size(size)?,
+            None => MAX_IMAGE,
+        };
+        host.check_pool_takes_vms()?;
+
+        let uuid = Uuid::new_v4();
+        let id =
+            self.journal
+                .create_importing(&self.store, &host.pool, &uuid.to_string(), limit.0)?;
+        let spec = VolumeSpec {
+            id,
+            uuid,
+            size: limit,
+        };
+        let outcome = self
+            .write_image(&host, &spec, &mut stream, progress)
+            .and_then(|content| {
+                let size = match header.size {
+                    Some(size) => Bytes(size),
+                    None => Bytes(content.bytes)
+                        .round_up(SECTOR)
+                        .unwrap_or(limit)
+                        .max(MIN_IMAGE),
+                };
+                self.store.finish_import(&ImageRow {
+                    name: name.to_string(),
+                    thin_id: id.get(),
+                    owner_uid: caller.uid,
+                    template,
+                    data_bytes: content.data_bytes,
+                    digest: digest_text(&content.digest),
+                    imported_at_s: super::now_s(),
+                    size_bytes: size.0,
+                    vms: 0,
+                })?;
+                Ok(())
+            });
+        if let Err(mut error) = outcome {
+            if let Err(left) = self.drop_volume(&host, id) {
+                error.details.push(format!("left behind: {}", left.message));
+                error.details.extend(left.details);
+            }
+            return Err(error);
+        }
+        tracing::info!(image = %name, uid = caller.uid, "imported");
+        report(&self.image_row(name.as_str())?)
+    }
+
+    /// Writes and verifies an image's blocks; its device is gone afterwards, whatever happens.
+    fn write_image<B: AsRef<[u8]>>(
+        &self,
+        host: &Host,
+        spec: &VolumeSpec,
+        stream: &mut Stream<'_, B>,
+        progress: &Progress,
+    ) -> Result<Content> {
+        let volume = host
+            .pool
+            .activate_volume(spec, Access::ReadWrite)
+            .map_err(|error| failed("activating the image's volume", &error))?;
+        let writing = |error: fvm_thin::Error| failed("writing the image", &error);
+        let mut write = || -> Result<Content> {
+            let mut writer = BlockWriter::new(&volume, host.pool.spec().chunk).map_err(writing)?;
+            stream.decoder.limit(spec.size.0);
+            let mut data_bytes = 0;
+            let (bytes, digest) = loop {
+                match stream.next()? {
+                    Item::Data { offset, bytes } => {
+                        data_bytes += SparseDigest::default().blocks(offset, &bytes);
+                        writer.write(offset, &bytes).map_err(writing)?;
+                    }
+                    Item::End {
+                        content_bytes,
+                        digest,
+                    } => break (content_bytes, digest),
+                    Item::Header(_) => {
+                        return Err(ApiError::new(ErrorKind::Internal, "a second header"));
+                    }
+                }
+            };
+            if bytes == 0 {
+                return Err(ApiError::new(
+                    ErrorKind::Usage,
+                    "the image is empty: it has no bytes at all",
+                ));
+            }
+            let written = writer.finish().map_err(writing)?;
+            fault::point("import/written");
+            progress.step(None, "verifying");
+            let read = digest_of(&volume, Bytes(bytes), Some(&written))
+                .map_err(|error| failed("reading the image back", &error))?;
+            if read != digest {
+                return Err(ApiError::new(
+                    ErrorKind::Failed,
+                    "what was read back from the pool is not what was written to it",
+                )
+                .hint("check the disk below the pool: `dmesg` may have more"));
+            }
+            fault::point("import/verified");
+            Ok(Content {
+                bytes,
+                data_bytes,
+                digest,
+            })
+        };
+        let content = write();
+        let gone = host
+            .pool
+            .deactivate_volume(spec.id, spec.uuid)
+            .map_err(|error| failed("deactivating the image's volume", &error));
+        let content = content?;
+        gone?;
+        Ok(content)
+    }
+
+    /// Deletes a volume that has no VM: that of an image, or of an import that failed.
+    fn drop_volume(&self, host: &Host, id: ThinId) -> Result<()> {
+        self.store.mark_deleting(id.get())?;
+        self.discard_marked(host, id.get())?;
+        self.journal.delete(&self.store, &host.pool, &[id])
+    }
+
+    /// Every image.
+    ///
+    /// # Errors
+    /// When the host is not set up or the store fails.
+    pub fn image_list(&self) -> Result<ImageList> {
+        self.host()?;
+        let images = self
+            .store
+            .images()?
+            .iter()
+            .map(report)
+            .collect::<Result<_>>()?;
+        Ok(ImageList {
+            version: REPORT_VERSION,
+            images,
+        })
+    }
+
+    /// Removes an image; VMs made of it live on.
+    ///
+    /// # Errors
+    /// When there is none, somebody is at work on it, or the pool fails.
+    pub fn remove_image(&self, caller: Caller, name: &ImageName) -> Result<ImageReport> {
+        let host = self.host()?;
+        let _alone = self.image_locks.lock(name.to_string());
+        let row = self.image_row(name.as_str())?;
+        self.drop_volume(&host, super::journal::thin_id(row.thin_id)?)?;
+        tracing::info!(image = %name, uid = caller.uid, "removed");
+        report(&row)
+    }
+}
+
+/// The decoder with what feeds it.
+struct Stream<'a, B> {
+    decoder: Decoder,
+    next_piece: &'a mut dyn FnMut() -> Result<Option<B>>,
+}
+
+impl<B: AsRef<[u8]>> Stream<'_, B> {
+    /// The next item; a stream that has no more before its end was cut off.
+    fn next(&mut self) -> Result<Item> {
+        loop {
+            if let Some(item) = self.decoder.next_item().map_err(|error| refusal(&error))? {
+                return Ok(item);
+            }
+            match (self.next_piece)()? {
+                Some(piece) => self.decoder.push(piece.as_ref()),
+                None => {
+                    self.decoder.finish().map_err(|error| refusal(&error))?;
+                    return Err(ApiError::new(ErrorKind::Usage, "the block stream is over"));
+                }
+            }
+        }
+    }
+
+    fn header(&mut self) -> Result<ImportHeader> {
+        match self.next()? {
+            Item::Header(header) => Ok(header),
+            Item::Data { .. } | Item::End { .. } => Err(ApiError::new(
+                ErrorKind::Usage,
+                "the block stream has no header",
+            )),
+        }
+    }
+}
+
+fn refusal(error: &StreamError) -> ApiError {
+    match error {
+        StreamError::TooLarge { limit } => ApiError::new(
+            ErrorKind::Usage,
+            format!(
+                "the image does not fit: its content is larger than the disk of {}",
+                Bytes(*limit)
+            ),
+        )
+        .hint("give a larger --size, or none to have the disk as large as the image"),
+        StreamError::CutOff(_) | StreamError::WrongDigest => {
+            ApiError::from_error(ErrorKind::Failed, error)
+        }
+        _ => ApiError::from_error(ErrorKind::Usage, error),
+    }
+}
+
+fn checked_size(size: u64) -> Result<Bytes> {
+    let size = Bytes(size);
+    if !(MIN_IMAGE..=MAX_IMAGE).contains(&size) || !size.is_multiple_of(SECTOR) {
+        return Err(ApiError::new(
+            ErrorKind::Usage,
+            format!(
+                "a disk of {size} is not possible: {MIN_IMAGE} to {MAX_IMAGE}, in whole sectors of 512 bytes"
+            ),
+        ));
+    }
+    Ok(size)
+}
+
+fn report(row: &ImageRow) -> Result<ImageReport> {
+    Ok(ImageReport {
+        version: REPORT_VERSION,
+        name: row
+            .name
+            .parse()
+            .map_err(|error: InvalidName| ApiError::new(ErrorKind::Internal, error.to_string()))?,
+        size_bytes: row.size_bytes,
+        data_bytes: row.data_bytes,
+        digest: row.digest.clone(),
+        owner_uid: row.owner_uid,
+        imported_at_s: row.imported_at_s,
+        vms: row.vms,
+    })
+}

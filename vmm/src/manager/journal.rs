@@ -1,0 +1,203 @@
+//! The journal: every change of thin metadata, in step with the store.
+//!
+//! ```text
+//!   store: begin (tx1, durable)  ->  kernel: messages, set_transaction_id, status  ->  store: settle (tx2)
+//! ```
+//!
+//! The kernel throws away the result of its own commit, so only the status afterwards, with the new
+//! transaction id and a healthy mode, acknowledges an operation. Whatever is found half-done when the
+//! lock is taken is first finished or undone, as `fvm_thin::recovery` decides from the two transaction
+//! ids. If neither is possible, nothing is written.
+
+use super::error::{Result, failed};
+use crate::{
+    api::{ApiError, ErrorKind},
+    fault,
+    store::{self, NewVm, Pending, Store},
+};
+use fvm_thin::{
+    Flush, Message, Pool, ThinId, TransactionId,
+    recovery::{self, Recovery},
+};
+use std::sync::{Mutex, PoisonError};
+
+/// The one writer of thin metadata. Holds no state of its own but the lock.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    lock: Mutex<()>,
+}
+
+/// The names of the three fault points around one operation.
+struct Faults {
+    begun: &'static str,
+    committed: &'static str,
+    settled: &'static str,
+}
+
+const CREATE: Faults = Faults {
+    begun: "create/begun",
+    committed: "create/committed",
+    settled: "create/settled",
+};
+const IMPORT: Faults = Faults {
+    begun: "import/begun",
+    committed: "import/committed",
+    settled: "import/settled",
+};
+const DELETE: Faults = Faults {
+    begun: "delete/begun",
+    committed: "delete/committed",
+    settled: "delete/settled",
+};
+
+impl Journal {
+    /// Makes VMs as snapshots of `origin`, in one transaction: all of them or none.
+    pub(super) fn create_vms(
+        &self,
+        store: &Store,
+        pool: &Pool,
+        new: &[NewVm],
+        origin: ThinId,
+        disk_bytes: u64,
+    ) -> Result<()> {
+        self.transact(store, pool, &CREATE, || {
+            let ids = store.begin_create(new, disk_bytes)?;
+            let messages = ids
+                .iter()
+                .map(|&id| {
+                    Ok(Message::CreateSnap {
+                        id: thin_id(id)?,
+                        origin,
+                    })
+                })
+                .collect::<Result<_>>()?;
+            Ok(((), messages))
+        })
+    }
+
+    /// Makes an empty volume for an import; returns its id.
+    pub(super) fn create_importing(
+        &self,
+        store: &Store,
+        pool: &Pool,
+        uuid: &str,
+        size_bytes: u64,
+    ) -> Result<ThinId> {
+        self.transact(store, pool, &IMPORT, || {
+            let id = thin_id(store.begin_import(uuid, size_bytes)?)?;
+            Ok((id, vec![Message::CreateThin { id }]))
+        })
+    }
+
+    /// Deletes volumes that are marked for it, with the rows that hang on them.
+    pub(super) fn delete(&self, store: &Store, pool: &Pool, ids: &[ThinId]) -> Result<()> {
+        self.transact(store, pool, &DELETE, || {
+            store.begin_delete(&ids.iter().map(|id| id.get()).collect::<Vec<_>>())?;
+            Ok(((), ids.iter().map(|&id| Message::Delete { id }).collect()))
+        })
+    }
+
+    /// Finishes or undoes what an earlier process left half-done.
+    pub(super) fn recover(&self, store: &Store, pool: &Pool) -> Result<()> {
+        let _alone = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        recover(store, pool)
+    }
+
+    fn transact<T>(
+        &self,
+        store: &Store,
+        pool: &Pool,
+        faults: &Faults,
+        begin: impl FnOnce() -> Result<(T, Vec<Message>)>,
+    ) -> Result<T> {
+        let _alone = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        recover(store, pool)?;
+        let from = TransactionId(transaction_id(store)?);
+        let (value, messages) = begin()?;
+        fault::point(faults.begun);
+        if let Err(error) = pool.commit(from, &messages) {
+            // The kernel may have done none of it, some of it, or all but the last word: only the
+            // transaction id tells, and recovery acts on it.
+            let error = failed("the thin pool did not take the change", &error);
+            recover(store, pool).map_err(|worse| error.clone().detail(worse.message))?;
+            if transaction_id(store)? == from.0 {
+                return Err(error);
+            }
+        } else {
+            fault::point(faults.committed);
+            store.settle()?;
+        }
+        fault::point(faults.settled);
+        Ok(value)
+    }
+}
+
+fn recover(store: &Store, pool: &Pool) -> Result<()> {
+    let status = pool
+        .status(Flush::None)
+        .map_err(|error| failed("reading the thin pool's status", &error))?;
+    let pending = store.pending()?;
+    let plan = recovery::plan(
+        status.transaction,
+        TransactionId(transaction_id(store)?),
+        pending.as_ref().map(note),
+    );
+    let ids = match &pending {
+        Some(pending) => pending
+            .thin_ids
+            .iter()
+            .map(|&id| thin_id(id))
+            .collect::<Result<Vec<_>>>()?,
+        None => Vec::new(),
+    };
+    match plan {
+        Recovery::Clean => Ok(()),
+        Recovery::UndoCreate => {
+            tracing::warn!(?ids, "undoing a create that was interrupted");
+            pool.undo_create(status.transaction, &ids)
+                .map_err(|error| failed("undoing an interrupted create", &error))?;
+            Ok(store.undo_create()?)
+        }
+        Recovery::RedoDelete => {
+            tracing::warn!(?ids, "finishing a delete that was interrupted");
+            let messages: Vec<Message> = ids.iter().map(|&id| Message::Delete { id }).collect();
+            pool.commit(status.transaction, &messages)
+                .map_err(|error| failed("finishing an interrupted delete", &error))?;
+            Ok(store.settle()?)
+        }
+        Recovery::Settle => {
+            tracing::warn!(?ids, "settling an operation that the pool had finished");
+            Ok(store.settle()?)
+        }
+        Recovery::Refuse(reason) => Err(ApiError::new(
+            ErrorKind::HostNotAble,
+            format!("the thin pool and the state store disagree: {reason}"),
+        )
+        .hint(
+            "nothing was changed and nothing will be until this is resolved; VMs that run go on",
+        )),
+    }
+}
+
+fn note(pending: &Pending) -> recovery::Pending {
+    recovery::Pending {
+        kind: match pending.kind {
+            store::PendingKind::Create => recovery::PendingKind::Create,
+            store::PendingKind::Delete => recovery::PendingKind::Delete,
+        },
+        target: TransactionId(pending.target),
+    }
+}
+
+fn transaction_id(store: &Store) -> Result<u64> {
+    store
+        .pool()?
+        .map(|row| row.transaction_id)
+        .ok_or_else(super::not_initialised)
+}
+
+/// A device id from the store, which gives out no others.
+pub(super) fn thin_id(id: u32) -> Result<ThinId> {
+    ThinId::try_from(u64::from(id))
+        .map_err(|error| failed("the state store holds a malformed device id", &error))
+}

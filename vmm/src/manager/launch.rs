@@ -1,0 +1,398 @@
+//! The beginning of a run: everything that a VM needs is made, then QEMU, then the guest is let go.
+//! The counterpart of `release`, which also cleans up after a launch that failed half-way.
+//!
+//! The order matters: the VM's port is served before its guest can ask, and its run is recorded before
+//! its guest's first instruction, so that a daemon that dies in between finds all of it again.
+
+use super::{
+    Manager, Progress, boot,
+    error::{Result, failed, file},
+    host::{Host, describe},
+    machine::Machine,
+    netd::{Port, place},
+    now_s, templates,
+};
+use crate::{
+    api::{ApiError, ErrorKind},
+    domain::Domain,
+    fault,
+    kvm::KvmHealth,
+    paths::VmPaths,
+    qemu::{
+        self, Accel, Assignment, DiskBacking, FdTable, FirmwareBacking, Identity, NicBacking,
+        Running, SocketBacking, SpawnSpec, firmware, probe::Capabilities,
+    },
+    store::{RunRow, VmRow},
+};
+use fvm_netd::net::{self, Admission, TapOptions};
+use fvm_thin::Access;
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions, Permissions},
+    io,
+    os::{
+        fd::OwnedFd,
+        unix::{
+            fs::{OpenOptionsExt, PermissionsExt, chown, symlink},
+            net::UnixListener,
+        },
+    },
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+/// How long QEMU may take until it answers; emulated firmware tables take their time on a busy host.
+const QMP_TIMEOUT: Duration = Duration::from_secs(60);
+/// The alias of the first serial line, whose other end is the console.
+const CONSOLE_ALIAS: &str = "serial0";
+
+impl Manager {
+    /// Makes a VM run. On failure, what was made is left for `release`.
+    pub(super) fn launch(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<Machine> {
+        let (mut domain, _) = templates::load(
+            &row.template,
+            row.number,
+            &row.name,
+            &row.image,
+            &host.network.bridge,
+        )?;
+        // Set only if they were chosen: the template may say more than one number about each.
+        if row.memory_mib != domain.memory_mib() {
+            domain.set_memory_mib(row.memory_mib);
+        }
+        if row.cpus != domain.vcpus() {
+            domain.set_vcpus(row.cpus);
+        }
+        let (accel, warning) = self.accelerator();
+        if let Some(warning) = &warning {
+            progress.warn(Some(row.number), warning.clone());
+        }
+        let qemu = self.qemu.capabilities()?;
+        let layout = qemu::pci::assign(&domain)
+            .map_err(|error| ApiError::from_error(ErrorKind::Usage, &error))?;
+        let paths = self.paths.vm(row.number);
+        let uid = host.config.uid_of(row.number);
+        make_directories(&paths)?;
+
+        let mut fds = FdTable::new();
+        let disks = self.open_disks(host, row, &domain, &mut fds)?;
+        let nics = self.plug_nics(host, row, &mut fds)?;
+        let monitors = [paths.qmp_socket(), paths.events_socket()]
+            .iter()
+            .map(|path| Ok(fds.pass(listen(path)?)))
+            .collect::<Result<_>>()?;
+        let mut sockets = BTreeMap::new();
+        if domain
+            .devices
+            .serials
+            .iter()
+            .any(|serial| serial.alias == CONSOLE_ALIAS)
+        {
+            let log = paths.console_log();
+            make_file_for(&log, uid)?;
+            let fd = fds.pass(listen(&paths.console_socket())?);
+            let log_path = Some(text(&log)?);
+            sockets.insert(CONSOLE_ALIAS.to_owned(), SocketBacking { fd, log_path });
+        }
+        let assignment = Assignment {
+            name: row.name.clone(),
+            uuid: row.uuid.clone(),
+            accel,
+            qemu: qemu.clone(),
+            machine: None,
+            layout,
+            disks,
+            nics,
+            sockets,
+            monitors,
+            firmware: firmware_of(&domain, &paths, uid)?,
+            fd_sets: fds.sets().to_vec(),
+            run_directory: paths.run.clone(),
+            start_paused: true,
+            vsock_cid: None,
+            vsock_fd: None,
+        };
+        let arguments = qemu::arguments(&domain, &assignment)
+            .map_err(|error| ApiError::from_error(ErrorKind::Usage, &error))?;
+        let cgroup = self
+            .cgroups
+            .create(row.number, row.memory_mib)
+            .map_err(|error| failed(format!("making VM {}'s cgroup", row.number), &error))?;
+        let log = paths.qemu_log();
+        fault::point("start/prepared");
+
+        let process = qemu::spawn(SpawnSpec {
+            binary: qemu.binary.clone(),
+            arguments,
+            fds: fds.into_fds(),
+            identity: Some(Identity {
+                uid,
+                gid: uid,
+                groups: device_groups(accel),
+            }),
+            cgroup: Some(cgroup),
+            log: open_log(&log)?,
+            directory: paths.run.clone(),
+        })
+        .map_err(|error| failed(format!("starting QEMU for VM {}", row.number), &error))?;
+        fault::point("start/spawned");
+        self.let_go(row, process, accel, warning, &domain, &paths)
+            .map_err(|error| {
+                // What QEMU says of itself explains more than a monitor that does not answer.
+                boot::tail(&log).into_iter().fold(error, ApiError::detail)
+            })
+    }
+
+    /// Records the run and lets the guest go.
+    fn let_go(
+        &self,
+        row: &VmRow,
+        process: Running,
+        accel: Accel,
+        warning: Option<String>,
+        domain: &Domain,
+        paths: &VmPaths,
+    ) -> Result<Machine> {
+        let asking =
+            |error: qemu::qmp::QmpError| failed(format!("starting VM {}", row.number), &error);
+        let mut qmp =
+            qemu::qmp::Client::connect(&paths.qmp_socket(), QMP_TIMEOUT).map_err(asking)?;
+        let started_at_s = now_s();
+        self.store.insert_run(&RunRow {
+            vm: row.number,
+            pid: process.pid(),
+            start_time: process.start_time(),
+            accelerator: accel.as_str().to_owned(),
+            warning: warning.clone(),
+            started_at_s,
+        })?;
+        fault::point("start/recorded");
+        let go = domain
+            .balloon_bytes()
+            .map_or(Ok(()), |bytes| qmp.balloon(bytes, QMP_TIMEOUT))
+            .and_then(|()| qmp.cont(QMP_TIMEOUT));
+        if let Err(error) = go {
+            self.store.end_run(row.number, None)?;
+            return Err(asking(error));
+        }
+        Ok(Machine::new(
+            row.number,
+            process,
+            qmp,
+            accel,
+            warning,
+            started_at_s,
+        ))
+    }
+
+    /// KVM if it works; else emulation, and why.
+    fn accelerator(&self) -> (Accel, Option<String>) {
+        match self.kvm.health() {
+            KvmHealth::Works => (Accel::Kvm, None),
+            health => (
+                Accel::Tcg,
+                Some(format!(
+                    "it is emulated, which is slow: {}",
+                    describe(&health)
+                )),
+            ),
+        }
+    }
+
+    /// Activates the VM's disk and passes it on, by descriptors: QEMU itself may open nothing.
+    fn open_disks(
+        &self,
+        host: &Host,
+        row: &VmRow,
+        domain: &Domain,
+        fds: &mut FdTable,
+    ) -> Result<BTreeMap<String, DiskBacking>> {
+        let main = templates::main_disk(domain, &row.name)?;
+        let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
+        let volume = host
+            .pool
+            .activate_volume(&spec, Access::ReadWrite)
+            .map_err(|error| failed(format!("activating VM {}'s disk", row.number), &error))?;
+        link_device(&self.paths.device_dir, &row.name, &volume.path())?;
+        let open = |access| -> Result<OwnedFd> {
+            let opened = volume.open(access);
+            Ok(opened
+                .map_err(|error| failed(format!("opening VM {}'s disk", row.number), &error))?
+                .into())
+        };
+        let path = fds.pass_set(vec![open(Access::ReadWrite)?, open(Access::ReadOnly)?]);
+        Ok([(
+            main.target.clone(),
+            DiskBacking {
+                path,
+                is_block_device: true,
+            },
+        )]
+        .into())
+    }
+
+    /// Makes the taps, admits them, and has them served, before there is anybody to ask.
+    fn plug_nics(&self, host: &Host, row: &VmRow, fds: &mut FdTable) -> Result<Vec<NicBacking>> {
+        let mut backings = Vec::new();
+        for nic in &row.nics {
+            let (place, mac) = place(row, nic)?;
+            let options = TapOptions {
+                mtu: host.network.mtu,
+                ..TapOptions::default()
+            };
+            let tap = net::create_tap(place, &host.network.bridge, options)
+                .map_err(|error| failed(format!("making the tap {}", place.tap()), &error))?;
+            net::admit(&[Admission {
+                port: tap.name.clone(),
+                mac,
+                address: host.address(row.number)?,
+                trusted: false,
+            }])
+            .map_err(|error| failed(format!("admitting the tap {}", tap.name), &error))?;
+            self.netd.bind(Port::open(host, row, nic)?)?;
+            let tap_fds = tap.fds.into_iter().map(|fd| fds.pass(fd)).collect();
+            backings.push(NicBacking {
+                mac: mac.to_string(),
+                tap_fds,
+                vhost_fds: Vec::new(),
+            });
+        }
+        Ok(backings)
+    }
+}
+
+/// Directories that only root can change: QEMU opens its files in them but cannot put others there.
+fn make_directories(paths: &VmPaths) -> Result<()> {
+    for (path, mode) in [(&paths.state, 0o711), (&paths.run, 0o711)] {
+        fs::create_dir_all(path).map_err(|error| file("making", path, &error))?;
+        fs::set_permissions(path, Permissions::from_mode(mode))
+            .map_err(|error| file("setting the mode of", path, &error))?;
+    }
+    Ok(())
+}
+
+/// An empty file that QEMU's user may write, and nobody else.
+fn make_file_for(path: &Path, uid: u32) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|_| chown(path, Some(uid), Some(uid)))
+        .map_err(|error| file("making", path, &error))
+}
+
+/// The file that takes what QEMU says on its standard error; root's.
+fn open_log(path: &Path) -> Result<OwnedFd> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|log| log.set_len(0).map(|()| log.into()))
+        .map_err(|error| file("opening", path, &error))
+}
+
+/// A listening socket that only root can connect to.
+fn listen(path: &Path) -> Result<OwnedFd> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(file("removing", path, &error));
+        }
+        _ => {}
+    }
+    Ok(UnixListener::bind(path)
+        .map_err(|error| file("listening at", path, &error))?
+        .into())
+}
+
+/// The link by which people and hooks find a VM's disk.
+fn link_device(dir: &Path, vm_name: &str, device: &Path) -> Result<()> {
+    fs::create_dir_all(dir).map_err(|error| file("making", dir, &error))?;
+    let link = dir.join(vm_name);
+    match fs::remove_file(&link) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(file("removing", &link, &error))
+        }
+        _ => symlink(device, &link).map_err(|error| file("making", &link, &error)),
+    }
+}
+
+/// The UEFI code that all share, and the variables that are the VM's own.
+fn firmware_of(domain: &Domain, paths: &VmPaths, uid: u32) -> Result<Option<FirmwareBacking>> {
+    let found = firmware::find(&domain.os.firmware)
+        .map_err(|error| ApiError::from_error(ErrorKind::HostNotAble, &error))?;
+    let Some(files) = found else { return Ok(None) };
+    let vars = paths.nvram();
+    if !vars.exists() {
+        make_file_for(&vars, uid)?;
+        fs::copy(&files.vars_template, &vars)
+            .and_then(|_| fs::set_permissions(&vars, Permissions::from_mode(0o600)))
+            .and_then(|()| chown(&vars, Some(uid), Some(uid)))
+            .map_err(|error| file("copying the UEFI variables to", &vars, &error))?;
+    }
+    Ok(Some(FirmwareBacking {
+        code: text(&files.code)?,
+        vars: text(&vars)?,
+    }))
+}
+
+/// The group that may open `/dev/kvm`, which QEMU opens itself.
+fn device_groups(accel: Accel) -> Vec<u32> {
+    use std::os::unix::fs::MetadataExt;
+    match accel {
+        Accel::Kvm => fs::metadata("/dev/kvm")
+            .map(|meta| vec![meta.gid()])
+            .unwrap_or_default(),
+        Accel::Tcg => Vec::new(),
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        ApiError::new(
+            ErrorKind::HostNotAble,
+            format!("{} is not UTF-8", path.display()),
+        )
+    })
+}
+
+/// The QEMU of this host, asked once for each version of the binary.
+#[derive(Debug, Default)]
+pub(super) struct QemuCache {
+    known: Mutex<Option<(SystemTime, Capabilities)>>,
+}
+
+impl QemuCache {
+    fn capabilities(&self) -> Result<Capabilities> {
+        let not_able = |message: String| ApiError::new(ErrorKind::HostNotAble, message);
+        let binary = find_qemu().ok_or_else(|| {
+            not_able(format!("{QEMU} is not installed"))
+                .hint("on Debian: `apt install qemu-system-x86`")
+        })?;
+        let changed = fs::metadata(&binary)
+            .and_then(|meta| meta.modified())
+            .map_err(|error| file("looking at", &binary, &error))?;
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, capabilities)) = &*known
+            && *when == changed
+        {
+            return Ok(capabilities.clone());
+        }
+        let capabilities = qemu::probe::probe(&binary)
+            .map_err(|error| ApiError::from_error(ErrorKind::HostNotAble, &error))?;
+        *known = Some((changed, capabilities.clone()));
+        Ok(capabilities)
+    }
+}
+
+const QEMU: &str = "qemu-system-x86_64";
+
+fn find_qemu() -> Option<PathBuf> {
+    ["/usr/bin", "/usr/local/bin", "/usr/libexec"]
+        .iter()
+        .map(|dir| Path::new(dir).join(QEMU))
+        .find(|path| path.is_file())
+}

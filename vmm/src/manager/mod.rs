@@ -1,0 +1,124 @@
+//! The operations of fvmd, one file each, on one shared [`Manager`].
+//!
+//! An operation validates everything first, then changes things in an order that recovery understands:
+//! thin metadata only through `journal`, everything of a run through `launch` and `release`. The store
+//! holds what must be remembered; taps, rules, sockets, device-mapper nodes and bindings are derived, and
+//! `reconcile` brings them back into step with the store when the daemon starts.
+//!
+//! Every method here blocks and may be called from any thread that may.
+
+mod batch;
+mod boot;
+mod caller;
+mod cgroup;
+mod console;
+mod create;
+mod delete;
+mod error;
+mod host;
+mod import;
+mod init;
+mod journal;
+mod launch;
+mod locks;
+mod machine;
+mod netd;
+mod open;
+mod progress;
+mod reconcile;
+mod release;
+mod report;
+mod start;
+mod stop;
+mod supervise;
+mod teardown;
+mod templates;
+
+pub use caller::Caller;
+pub use console::ConsoleLine;
+pub use progress::Progress;
+
+use crate::{
+    api::{ApiError, ErrorKind, VmNumber},
+    paths::Paths,
+    store::{Store, VmRow},
+};
+use cgroup::Cgroups;
+use error::Result;
+use host::{Host, KvmCache};
+use journal::Journal;
+use launch::QemuCache;
+use locks::KeyLocks;
+use machine::Machines;
+use netd::Netd;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Everything fvmd knows and can do.
+#[derive(Debug)]
+pub struct Manager {
+    paths: Paths,
+    store: Store,
+    journal: Journal,
+    machines: Machines,
+    /// One operation at a time on each VM.
+    vm_locks: KeyLocks<VmNumber>,
+    /// One operation at a time on each image name.
+    image_locks: KeyLocks<String>,
+    /// One set-up or take-down of the host at a time.
+    setup_lock: KeyLocks<()>,
+    host: RwLock<HostState>,
+    netd: Netd,
+    cgroups: Cgroups,
+    kvm: KvmCache,
+    qemu: QemuCache,
+}
+
+/// Whether the host can work.
+#[derive(Debug, Clone)]
+enum HostState {
+    /// `fvm init` has not been run.
+    NotInitialised,
+    /// It is set up, but something is wrong.
+    Trouble(ApiError),
+    /// It works.
+    Ready(Arc<Host>),
+}
+
+/// What every operation but `init` says on a host that is not set up.
+fn not_initialised() -> ApiError {
+    ApiError::new(
+        ErrorKind::HostNotAble,
+        "this host has not been set up for fvm",
+    )
+    .hint("run `sudo fvm init`")
+}
+
+impl Manager {
+    /// The pool and the network, if they work.
+    fn host(&self) -> Result<Arc<Host>> {
+        match &*self.host.read().unwrap_or_else(PoisonError::into_inner) {
+            HostState::NotInitialised => Err(not_initialised()),
+            HostState::Trouble(error) => Err(error.clone()),
+            HostState::Ready(host) => Ok(host.clone()),
+        }
+    }
+
+    fn set_host(&self, state: HostState) {
+        *self.host.write().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    /// The VM's row, or that there is none.
+    fn vm_row(&self, number: VmNumber) -> Result<VmRow> {
+        self.store.vm(number)?.ok_or_else(|| {
+            ApiError::new(ErrorKind::NotFound, format!("there is no VM {number}"))
+                .hint("`fvm list` shows the VMs that there are")
+        })
+    }
+}
+
+/// The time now: seconds since 1970-01-01 UTC.
+fn now_s() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}

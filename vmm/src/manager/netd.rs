@@ -1,0 +1,331 @@
+//! The link to `fvm-netd`: bindings are told it before a guest can ask, and told it again whenever it
+//! was restarted.
+//!
+//! `fvm-netd` remembers nothing over a restart, and nothing needs to be remembered: every binding follows
+//! from a VM's row. A thread watches the connection; when it breaks, it connects anew and tells all.
+
+use super::{
+    Manager,
+    error::{Result, failed},
+    host::Host,
+};
+use crate::{
+    api::{ApiError, DhcpExchange, ErrorKind, VmNumber},
+    store::{NicRow, VmRow},
+};
+use fvm_netd::{
+    MacAddr,
+    control::{Client, ClientError, LoggedExchange, PortBinding},
+    dhcp::{Binding, DnsName, LeaseTimes, Outcome},
+    names::Nic,
+    net,
+};
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd, OwnedFd},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    thread,
+    time::Duration,
+};
+
+/// How long `fvm-netd` may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// How often the connection is looked at. A client asks again after some 4 s (RFC 2131, 4.1), so a
+/// restarted `fvm-netd` knows everything again before that.
+const WATCH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The link. Not connected until somebody needs it.
+#[derive(Debug)]
+pub(super) struct Netd {
+    socket: PathBuf,
+    link: Mutex<Link>,
+}
+
+#[derive(Debug, Default)]
+struct Link {
+    client: Option<Client>,
+    /// What is to be served: the ports of VMs that run or are about to.
+    ports: BTreeMap<String, Binding>,
+}
+
+impl Netd {
+    pub(super) fn new(socket: PathBuf) -> Self {
+        Self {
+            socket,
+            link: Mutex::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Link> {
+        // The worst that a panic leaves is a connection in disorder, which is then made anew.
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Calls; with a connection that was made anew, and told all ports, if there was none.
+    fn call<T>(
+        &self,
+        link: &mut Link,
+        ask: impl Fn(&mut Client) -> std::result::Result<T, ClientError>,
+    ) -> Result<T> {
+        if let Some(client) = link
+            .client
+            .as_mut()
+            .filter(|client| !client.is_disconnected())
+        {
+            match ask(client) {
+                Err(error) if error.is_disconnected() => {}
+                other => return other.map_err(|error| failed("fvm-netd", &error)),
+            }
+        }
+        link.client = None;
+        let mut client =
+            Client::connect(&self.socket, TIMEOUT).map_err(|error| unreachable(&error))?;
+        resync(&mut client, &link.ports)?;
+        let result = ask(&mut client).map_err(|error| failed("fvm-netd", &error));
+        link.client = Some(client);
+        result
+    }
+
+    /// Why guests get no address at present, if so.
+    pub(super) fn trouble(&self) -> Option<String> {
+        self.call(&mut self.lock(), |client| client.ports().map(drop))
+            .err()
+            .map(|error| error.message)
+    }
+
+    /// Has a port served from now on.
+    pub(super) fn bind(&self, port: Port) -> Result<()> {
+        let mut link = self.lock();
+        let result = self.call(&mut link, |client| client.bind(port.as_binding()));
+        if result.is_ok() {
+            link.ports.insert(port.name, port.binding);
+        }
+        result
+    }
+
+    /// Has a port served no more; one that is not served is fine.
+    pub(super) fn unbind(&self, nic: Nic) -> Result<()> {
+        let mut link = self.lock();
+        let port = nic.tap();
+        link.ports.remove(&port);
+        self.call(&mut link, |client| client.unbind(&port))
+            .map(drop)
+    }
+
+    /// Has exactly these ports served.
+    pub(super) fn set_ports(&self, ports: impl IntoIterator<Item = Port>) -> Result<()> {
+        let mut link = self.lock();
+        link.ports = ports
+            .into_iter()
+            .map(|port| (port.name, port.binding))
+            .collect();
+        link.client = None;
+        self.call(&mut link, |_| Ok(()))
+    }
+
+    /// The last exchanges on a VM's first port, and whether it has been granted its address. Nothing is
+    /// known while `fvm-netd` cannot be asked.
+    pub(super) fn exchanges(&self, number: VmNumber) -> (Vec<DhcpExchange>, bool) {
+        let Ok(nic) = Nic::new(number, 0) else {
+            return Default::default();
+        };
+        match self.call(&mut self.lock(), |client| client.port_log(&nic.tap())) {
+            Ok(Some(log)) => (
+                log.exchanges.iter().map(exchange).collect(),
+                log.lease.is_some(),
+            ),
+            Ok(None) => Default::default(),
+            Err(error) => {
+                tracing::warn!(vm = number, error = %error.message, "cannot read the port's log");
+                Default::default()
+            }
+        }
+    }
+
+    /// Connects anew if the connection broke while ports are to be served; says whether it did.
+    fn mend(&self) -> Result<bool> {
+        let mut link = self.lock();
+        let broken = link.client.as_ref().is_none_or(Client::is_disconnected);
+        if !broken || link.ports.is_empty() {
+            return Ok(false);
+        }
+        self.call(&mut link, |_| Ok(())).map(|()| true)
+    }
+}
+
+/// Has exactly these ports served by a `fvm-netd` that may know nothing of them.
+fn resync(client: &mut Client, ports: &BTreeMap<String, Binding>) -> Result<()> {
+    let mut open = Vec::with_capacity(ports.len());
+    for (name, binding) in ports {
+        match net::dhcp_socket(name) {
+            Ok(socket) => open.push((name, binding, socket)),
+            // A VM that is just ending has no tap any more; the others must go on.
+            Err(error) => tracing::warn!(port = name, %error, "port not served"),
+        }
+    }
+    let bindings = open.iter().map(|(port, binding, socket)| PortBinding {
+        port: port.as_str(),
+        binding,
+        socket: socket.as_fd(),
+    });
+    let dropped = client
+        .resync(bindings)
+        .map_err(|error| failed("fvm-netd", &error))?;
+    if !dropped.is_empty() {
+        tracing::warn!(?dropped, "ports that fvm-netd served for nobody");
+    }
+    Ok(())
+}
+
+fn unreachable(error: &ClientError) -> ApiError {
+    ApiError::from_error(ErrorKind::HostNotAble, error)
+        .hint("`systemctl status fvm-netd.socket fvm-netd` tells why")
+}
+
+fn exchange(logged: &LoggedExchange) -> DhcpExchange {
+    let exchange = &logged.exchange;
+    let message = exchange
+        .message
+        .map_or_else(|| "unreadable frame".into(), |kind| kind.to_string());
+    DhcpExchange {
+        at_ms: logged.at_unix_ms,
+        asked: match exchange.asked {
+            Some(address) => format!("{message} {address}"),
+            None => message,
+        },
+        answered: match &exchange.outcome {
+            Outcome::Answered {
+                message,
+                address: Some(address),
+                ..
+            } => format!("{message} {address}"),
+            Outcome::Answered {
+                message,
+                address: None,
+                ..
+            } => message.to_string(),
+            Outcome::Silent { cause } => format!("nothing: {cause}"),
+        },
+    }
+}
+
+/// A port of a running VM, with the socket to serve it by.
+#[derive(Debug)]
+pub(super) struct Port {
+    name: String,
+    binding: Binding,
+    socket: OwnedFd,
+}
+
+impl Port {
+    fn as_binding(&self) -> PortBinding<'_> {
+        PortBinding {
+            port: &self.name,
+            binding: &self.binding,
+            socket: self.socket.as_fd(),
+        }
+    }
+
+    /// The port of a card whose tap is there.
+    pub(super) fn open(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<Self> {
+        let (place, mac) = place(vm, nic)?;
+        let name = place.tap();
+        let socket =
+            net::dhcp_socket(&name).map_err(|error| failed("opening a port for DHCP", &error))?;
+        Ok(Self {
+            binding: binding(host, vm, mac)?,
+            name,
+            socket,
+        })
+    }
+}
+
+/// A card's place and its MAC address, as the store has them.
+pub(super) fn place(vm: &VmRow, nic: &NicRow) -> Result<(Nic, MacAddr)> {
+    let malformed =
+        |error: &dyn std::error::Error| failed("the state store holds a malformed card", error);
+    let index = u8::try_from(nic.index).map_err(|error| malformed(&error))?;
+    let place = Nic::new(vm.number, index).map_err(|error| malformed(&error))?;
+    let mac = nic
+        .mac
+        .parse()
+        .map_err(|error: fvm_netd::mac::MacError| malformed(&error))?;
+    Ok((place, mac))
+}
+
+/// What the guest behind a card is told. It follows from the VM's row alone: the row is the lease.
+fn binding(host: &Host, vm: &VmRow, mac: MacAddr) -> Result<Binding> {
+    let network = &host.network;
+    let mut binding = Binding::new(
+        vm.number,
+        mac,
+        host.address(vm.number)?,
+        network.subnet,
+        network.gateway,
+        network.mac,
+    );
+    let name = |text: &str| -> Result<DnsName> {
+        text.parse()
+            .map_err(|error: fvm_netd::dhcp::BindingError| failed("naming the guest", &error))
+    };
+    binding.dns_servers = host.dns()?;
+    binding.host_name = Some(name(&format!("vm{}", vm.number))?);
+    binding.domain_name = Some(name(&host.config.domain)?);
+    binding.search_domains = vec![name(&host.config.domain)?];
+    binding.lease = LeaseTimes::of_lease(host.config.lease_time_s)
+        .map_err(|error| failed("the lease time", &error))?;
+    binding.mtu = u16::try_from(network.mtu).ok();
+    Ok(binding)
+}
+
+impl Manager {
+    /// Makes `fvm-netd` serve exactly the ports of the VMs that run.
+    pub(super) fn resync_netd(&self, host: &Host) -> Result<()> {
+        let mut ports = Vec::new();
+        for machine in self.machines.all_up() {
+            let Some(row) = self.store.vm(machine.number)? else {
+                continue;
+            };
+            for nic in &row.nics {
+                match Port::open(host, &row, nic) {
+                    Ok(port) => ports.push(port),
+                    Err(error) => {
+                        tracing::warn!(vm = row.number, error = %error.message, "port not served");
+                    }
+                }
+            }
+        }
+        self.netd.set_ports(ports)
+    }
+
+    /// Watches the connection to `fvm-netd` as long as the manager is there.
+    pub(super) fn watch_netd(self: &Arc<Self>) -> std::io::Result<()> {
+        let manager = Arc::downgrade(self);
+        thread::Builder::new()
+            .name("netd".into())
+            .spawn(move || watch(&manager))
+            .map(drop)
+    }
+}
+
+fn watch(manager: &Weak<Manager>) {
+    let mut complained = false;
+    while let Some(manager) = manager.upgrade() {
+        match manager.netd.mend() {
+            Ok(true) => {
+                tracing::info!("fvm-netd was restarted and knows every port again");
+                complained = false;
+            }
+            Ok(false) => {}
+            Err(error) => {
+                if !complained {
+                    tracing::error!(error = %error.message, "fvm-netd cannot be told about the ports");
+                }
+                complained = true;
+            }
+        }
+        drop(manager);
+        thread::sleep(WATCH_INTERVAL);
+    }
+}

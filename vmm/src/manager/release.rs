@@ -1,0 +1,69 @@
+//! The end of a run: everything that was made for it goes. The counterpart of `launch`.
+
+use super::{
+    Manager,
+    delete::remove_tree,
+    error::{Failures, Result, failed, file},
+    host::Host,
+};
+use crate::store::VmRow;
+use fvm_netd::{names::Nic, net};
+use std::io;
+
+impl Manager {
+    /// Releases all that a run of this VM had; what is not there is fine.
+    ///
+    /// Goes on past failures and returns them all. The VM's QEMU must have ended, or is killed here.
+    pub(super) fn release(&self, host: &Host, row: &VmRow) -> Result<()> {
+        let number = row.number;
+        let mut failures = Failures::default();
+        failures.keep(
+            self.cgroups
+                .destroy(number)
+                .map_err(|error| failed(format!("removing VM {number}'s cgroup"), &error)),
+        );
+        let nics: Vec<Nic> = row
+            .nics
+            .iter()
+            .filter_map(|nic| Nic::new(number, u8::try_from(nic.index).ok()?).ok())
+            .collect();
+        for nic in &nics {
+            failures.keep(self.netd.unbind(*nic));
+        }
+        let ports: Vec<String> = nics.iter().map(|nic| nic.tap()).collect();
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        failures.keep(
+            net::expel(&ports).map_err(|error| {
+                failed(format!("removing VM {number}'s firewall entries"), &error)
+            }),
+        );
+        for nic in nics {
+            // A tap goes with QEMU; this is for one that somebody has made to stay.
+            failures.keep(
+                net::remove_tap(nic)
+                    .map(drop)
+                    .map_err(|error| failed(format!("removing the tap {}", nic.tap()), &error)),
+            );
+        }
+        failures.keep(self.remove_device_link(&row.name));
+        failures.keep(self.deactivate(host, row));
+        failures.keep(remove_tree(&self.paths.vm(number).run));
+        failures.into_result()
+    }
+
+    fn deactivate(&self, host: &Host, row: &VmRow) -> Result<()> {
+        let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
+        host.pool
+            .deactivate_volume(spec.id, spec.uuid)
+            .map(drop)
+            .map_err(|error| failed(format!("deactivating VM {}'s disk", row.number), &error))
+    }
+
+    fn remove_device_link(&self, vm_name: &str) -> Result<()> {
+        let link = self.paths.device_link(vm_name);
+        match std::fs::remove_file(&link) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.map_err(|error| file("removing", &link, &error)),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `start`: a VM's QEMU is launched, each VM by itself.
+
+use super::{Manager, Progress, batch::side_by_side, error::Result, machine::Entry};
+use crate::{
+    api::{Action, ApiError, BatchReport, ErrorKind, StartVms, VmNumber, VmReport},
+    manager::Caller,
+};
+use std::sync::Arc;
+
+impl Manager {
+    /// Starts VMs; each has an outcome of its own.
+    ///
+    /// # Errors
+    /// When the host is not set up.
+    pub fn start(
+        self: &Arc<Self>,
+        caller: Caller,
+        request: &StartVms,
+        progress: &Progress,
+    ) -> Result<BatchReport> {
+        self.host()?;
+        let results = side_by_side(request.vms.numbers(), |number| {
+            let report = self.start_one(number, progress)?;
+            tracing::info!(vm = number, uid = caller.uid, "started");
+            Ok(Some(report))
+        });
+        Ok(self.batch_report(Action::Start, results))
+    }
+
+    fn start_one(self: &Arc<Self>, number: VmNumber, progress: &Progress) -> Result<VmReport> {
+        let host = self.host()?;
+        let _alone = self.vm_locks.lock(number);
+        let row = self.vm_row(number)?;
+        if row.deleting {
+            return Err(
+                ApiError::new(ErrorKind::Refused, format!("VM {number} is being deleted"))
+                    .hint(format!("`fvm delete {number}` finishes that")),
+            );
+        }
+        match self.machines.get(number) {
+            Some(Entry::Up(machine)) => {
+                let state = machine.standing().state;
+                return Err(ApiError::new(
+                    ErrorKind::Refused,
+                    format!("VM {number} is already {state}"),
+                ));
+            }
+            Some(Entry::Starting) => {
+                return Err(ApiError::new(
+                    ErrorKind::Refused,
+                    format!("VM {number} is already starting"),
+                ));
+            }
+            None => {}
+        }
+        self.machines.starting(number);
+        match self.launch(&host, &row, progress) {
+            Ok(machine) => {
+                let machine = Arc::new(machine);
+                self.machines.insert(machine.clone());
+                self.supervise(machine);
+                self.report(&host, &row)
+            }
+            Err(mut error) => {
+                // Whatever was made for this run is taken away again, and what cannot be is told.
+                if let Err(left) = self.release(&host, &row) {
+                    error.details.push(format!("left behind: {}", left.message));
+                    error.details.extend(left.details);
+                }
+                self.machines.remove(number);
+                Err(error)
+            }
+        }
+    }
+}

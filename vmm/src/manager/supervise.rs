@@ -1,0 +1,215 @@
+//! One thread per running VM: it watches QEMU's events and its end, and releases what the run had.
+//!
+//! The states are drawn in `machine.rs`. QEMU's events are not repeated, so after connecting the state is
+//! asked for once and from then on followed.
+
+use super::{
+    Manager, boot,
+    machine::{Machine, Standing},
+};
+use crate::{
+    api::VmState,
+    qemu::{
+        ExitCause,
+        qmp::{Client, Event, QmpError, Status},
+    },
+};
+use std::{
+    fs::OpenOptions,
+    path::Path,
+    sync::{Arc, Weak},
+    thread,
+    time::Duration,
+};
+
+/// How long to wait for an event before looking whether QEMU is still there.
+const EVENT_WAIT: Duration = Duration::from_secs(1);
+/// How long QEMU may take to answer.
+const QMP_TIMEOUT: Duration = Duration::from_secs(10);
+/// A console log that has grown beyond this is begun anew, so that no guest can fill the host's disk.
+const CONSOLE_LOG_LIMIT: u64 = 16 << 20;
+
+impl Manager {
+    /// Watches a machine until its end, in a thread of its own.
+    pub(super) fn supervise(self: &Arc<Self>, machine: Arc<Machine>) {
+        let manager = Arc::downgrade(self);
+        let name = format!("vm-{}", machine.number);
+        let watched = machine.clone();
+        let spawned = thread::Builder::new()
+            .name(name)
+            .spawn(move || watch(&manager, &watched));
+        if let Err(error) = spawned {
+            // Without its supervisor a VM would be lost to the daemon: rather end it in order.
+            tracing::error!(vm = machine.number, %error, "cannot watch this VM, so it is stopped");
+            let _ = machine.process.kill();
+            self.ended(
+                &machine,
+                "this host could not start another thread to watch it",
+            );
+        }
+    }
+
+    /// What follows when QEMU has gone.
+    fn ended(&self, machine: &Machine, why: &str) {
+        let number = machine.number;
+        let asked = machine.standing().end_was_asked_for;
+        let cause = (!asked).then_some(why);
+        match cause {
+            None => tracing::info!(vm = number, "ended"),
+            Some(cause) => tracing::warn!(vm = number, cause, "ended unasked"),
+        }
+        if let Err(error) = self.store.end_run(number, cause) {
+            tracing::error!(vm = number, %error, "cannot record the end of a run");
+        }
+        match (self.host(), self.store.vm(number)) {
+            (Ok(host), Ok(Some(row))) => {
+                if let Err(error) = self.release(&host, &row) {
+                    tracing::error!(vm = number, error = %error.message, details = ?error.details,
+                        "not all of a run could be released; `fvm delete` or the next start tries again");
+                }
+            }
+            (Err(error), _) => {
+                tracing::error!(vm = number, error = %error.message, "nothing released")
+            }
+            (_, other) => tracing::error!(vm = number, row = ?other.err(), "nothing released"),
+        }
+        self.machines.remove(number);
+        machine.update(|standing| standing.gone = true);
+    }
+}
+
+/// The life of a supervisor.
+fn watch(manager: &Weak<Manager>, machine: &Machine) {
+    let number = machine.number;
+    let Some(paths) = manager.upgrade().map(|manager| manager.paths.vm(number)) else {
+        return;
+    };
+    let mut last_words = LastWords::default();
+    match Client::connect(&paths.events_socket(), QMP_TIMEOUT) {
+        Ok(mut events) => {
+            match events.status(QMP_TIMEOUT) {
+                Ok(state) => machine.update(|standing| follow_state(standing, &state)),
+                Err(error) => tracing::warn!(vm = number, %error, "cannot ask for the state"),
+            }
+            while !has_exited(machine) {
+                match events.next_event(EVENT_WAIT) {
+                    Ok(Some(event)) => {
+                        tracing::debug!(vm = number, event = %event.name, data = %event.data, "event");
+                        last_words.hear(&event);
+                        machine.update(|standing| follow_event(standing, &event));
+                    }
+                    Ok(None) => limit_log(&paths.console_log(), number),
+                    Err(QmpError::Closed { .. }) => break,
+                    Err(error) => {
+                        tracing::warn!(vm = number, %error, "the monitor is of no use any more");
+                        break;
+                    }
+                }
+            }
+        }
+        Err(error) => tracing::warn!(vm = number, %error, "cannot watch this VM's events"),
+    }
+    // Without events there is still the process.
+    while !has_exited(machine) {
+        if let Err(error) = machine.process.wait(EVENT_WAIT) {
+            tracing::error!(vm = number, %error, "cannot wait for QEMU");
+            break;
+        }
+    }
+    // The daemon itself may have gone in the meantime; then the next one looks after what is left.
+    let Some(manager) = manager.upgrade() else {
+        return;
+    };
+    if last_words.guest_shut_down {
+        machine.update(|standing| standing.end_was_asked_for = true);
+    }
+    let why = why_it_ended(&manager, machine, &last_words, &paths.qemu_log());
+    manager.ended(machine, &why);
+}
+
+fn has_exited(machine: &Machine) -> bool {
+    matches!(machine.process.try_wait(), Ok(Some(_)))
+}
+
+/// What the events said of the end, before the end.
+#[derive(Debug, Default)]
+struct LastWords {
+    guest_shut_down: bool,
+    guest_panicked: bool,
+}
+
+impl LastWords {
+    fn hear(&mut self, event: &Event) {
+        match event.name.as_str() {
+            "SHUTDOWN" => {
+                self.guest_shut_down = event.data["guest"] == true && !self.guest_panicked;
+            }
+            "GUEST_PANICKED" => self.guest_panicked = true,
+            _ => {}
+        }
+    }
+}
+
+fn follow_event(standing: &mut Standing, event: &Event) {
+    match event.name.as_str() {
+        "STOP" if standing.state == VmState::Running => {
+            standing.state = VmState::Paused;
+            standing
+                .cause
+                .get_or_insert_with(|| "it was paused through QMP".into());
+        }
+        "RESUME" if standing.state == VmState::Paused => {
+            standing.state = VmState::Running;
+            standing.cause = None;
+        }
+        "BLOCK_IO_ERROR" if event.data["action"] == "stop" => {
+            standing.cause = Some(if event.data["nospace"] == true {
+                "the pool is full: it goes on when there is space again".into()
+            } else {
+                "its disk had an I/O error".into()
+            });
+        }
+        "GUEST_PANICKED" => standing.cause = Some("the guest's kernel panicked".into()),
+        _ => {}
+    }
+}
+
+fn follow_state(standing: &mut Standing, state: &Status) {
+    if standing.state == VmState::Running && !state.running {
+        standing.state = VmState::Paused;
+        standing.cause = Some(format!("QEMU says: {}", state.state));
+    }
+}
+
+/// Why a QEMU that nobody asked to end has ended.
+fn why_it_ended(manager: &Manager, machine: &Machine, words: &LastWords, log: &Path) -> String {
+    if manager.cgroups.was_out_of_memory(machine.number) {
+        return "the kernel killed it for using more memory than it was given".into();
+    }
+    if words.guest_panicked {
+        return "the guest's kernel panicked".into();
+    }
+    let how = match machine.process.try_wait() {
+        Ok(Some(ExitCause::Code(code))) => format!("QEMU ended with status {code}"),
+        Ok(Some(ExitCause::Signal(signal))) => format!("QEMU was ended by signal {signal}"),
+        Ok(Some(ExitCause::Unknown) | None) | Err(_) => "QEMU ended".to_owned(),
+    };
+    match boot::tail(log).last() {
+        Some(line) => format!("{how}; the last it said was: {line}"),
+        None => how,
+    }
+}
+
+/// Begins a console log anew once it has grown too long. QEMU appends, so it goes on at the start.
+fn limit_log(log: &Path, number: u32) {
+    let too_long = std::fs::symlink_metadata(log).is_ok_and(|meta| meta.len() > CONSOLE_LOG_LIMIT);
+    if too_long {
+        let cut = OpenOptions::new()
+            .write(true)
+            .open(log)
+            .and_then(|file| file.set_len(0));
+        if let Err(error) = cut {
+            tracing::warn!(vm = number, %error, "cannot cut a console log short");
+        }
+    }
+}

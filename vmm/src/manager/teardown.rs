@@ -1,0 +1,113 @@
+//! `init --remove`: everything that fvm made on this host goes, while no VMs are there.
+
+use super::{
+    HostState, Manager, Progress,
+    error::{Failures, Result, failed, file},
+    host,
+};
+use crate::{
+    api::{ApiError, Change, ErrorKind, REPORT_VERSION, RemoveReport, VmSet},
+    config::Config,
+    manager::Caller,
+};
+use fvm_netd::{HostId, net};
+use fvm_thin::Pool;
+use std::{io, path::Path, sync::Arc};
+
+impl Manager {
+    /// Takes the pool, the network and the configuration away.
+    ///
+    /// # Errors
+    /// When the caller is not root, VMs are there (then nothing was touched), or a step failed; the steps
+    /// after it were tried all the same, and it can be done again.
+    pub fn remove(self: &Arc<Self>, caller: Caller, progress: &Progress) -> Result<RemoveReport> {
+        if !caller.is_root() {
+            return Err(
+                ApiError::new(ErrorKind::Refused, "only root may take fvm's set-up away")
+                    .hint("run it as root: `sudo fvm init --remove`"),
+            );
+        }
+        let _alone = self.setup_lock.lock(());
+        let numbers: Vec<u32> = self.store.vms()?.iter().map(|row| row.number).collect();
+        if let Ok(vms) = VmSet::try_from(numbers) {
+            return Err(
+                ApiError::new(ErrorKind::Refused, format!("there are VMs: {vms}"))
+                    .hint(format!("delete them first: `fvm delete {vms}`")),
+            );
+        }
+        // From here on nobody begins anything.
+        let before = self.host();
+        self.set_host(HostState::NotInitialised);
+        let mut changes = Vec::new();
+        let mut failures = Failures::default();
+        progress.step(None, "taking the network away");
+        failures.keep(self.remove_network(&mut changes));
+        progress.step(None, "taking the pool away");
+        failures.keep(self.remove_pool(&mut changes));
+        drop(before);
+        failures.into_result()?;
+        remove_file(&self.paths.config, &mut changes)?;
+        tracing::info!(uid = caller.uid, "removed");
+        Ok(RemoveReport {
+            version: REPORT_VERSION,
+            changes,
+        })
+    }
+
+    fn remove_network(&self, changes: &mut Vec<Change>) -> Result<()> {
+        let Some(config) = Config::load(&self.paths.config)? else {
+            return Ok(());
+        };
+        let id = HostId::of_this_host().map_err(|error| failed("identifying this host", &error))?;
+        let network = host::network(&config, &id)?;
+        let ours = self
+            .store
+            .setting(super::init::IP_FORWARD_IS_OURS)?
+            .is_some();
+        let report = net::remove_network(
+            &network,
+            net::RemoveOptions {
+                disable_ip_forward: ours,
+            },
+        );
+        changes.extend(report.changes.iter().map(|change| Change {
+            what: "network".into(),
+            state: change.to_string(),
+            changed: true,
+        }));
+        let mut failures = Failures::default();
+        for error in &report.failures {
+            failures.keep::<()>(Err(failed("taking the network away", error)));
+        }
+        failures.into_result()?;
+        Ok(self.store.clear_setting(super::init::IP_FORWARD_IS_OURS)?)
+    }
+
+    fn remove_pool(&self, changes: &mut Vec<Change>) -> Result<()> {
+        let Some(row) = self.store.pool()? else {
+            return Ok(());
+        };
+        let spec = host::pool_spec(&self.paths, &row)?;
+        Pool::destroy(&spec).map_err(|error| failed("taking the pool away", &error))?;
+        self.store.delete_pool()?;
+        changes.push(Change {
+            what: "pool".into(),
+            state: format!("{} is gone, with its images", row.pool.data.path),
+            changed: true,
+        });
+        Ok(())
+    }
+}
+
+fn remove_file(path: &Path, changes: &mut Vec<Change>) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Ok(()) => changes.push(Change {
+            what: "configuration".into(),
+            state: format!("{} is gone", path.display()),
+            changed: true,
+        }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file("removing", path, &error)),
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Templates: by name from the shipped ones, or as XML that the user sent.
+
+use super::error::{Result, file};
+use crate::{
+    api::{ApiError, ErrorKind},
+    domain::{self, Disk, DiskSource, Domain, Macros, TemplateError, Warning},
+    paths::Paths,
+};
+use std::io;
+
+/// The template of an image that was imported without one.
+pub(super) const DEFAULT: &str = "linux";
+
+/// The volume group that templates and hooks see: disks are `/dev/fvm/<VM name>`.
+pub(super) const VOLUME_GROUP: &str = "fvm";
+
+/// The XML that `wanted` is or names.
+pub(super) fn resolve(paths: &Paths, wanted: &str) -> Result<String> {
+    if wanted.contains('<') {
+        return Ok(wanted.to_owned());
+    }
+    let unknown = || {
+        let names = names(paths).join(", ");
+        ApiError::new(
+            ErrorKind::NotFound,
+            format!(
+                "there is no template '{}'",
+                wanted.escape_debug().take(64).collect::<String>()
+            ),
+        )
+        .hint(format!(
+            "the shipped ones are: {names}; or give the path of an XML file"
+        ))
+    };
+    let is_name = wanted.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && wanted
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
+    if !is_name {
+        return Err(unknown());
+    }
+    let path = paths.template_dir.join(format!("{wanted}.xml"));
+    std::fs::read_to_string(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => unknown(),
+        _ => file("reading the template", &path, &error),
+    })
+}
+
+/// The names of the shipped templates, sorted.
+pub(super) fn names(paths: &Paths) -> Vec<String> {
+    let entries = std::fs::read_dir(&paths.template_dir)
+        .into_iter()
+        .flatten()
+        .flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".xml")?.to_owned()))
+        .collect();
+    names.sort();
+    names
+}
+
+/// What a VM of this number and name makes of a template.
+pub(super) fn load(
+    template: &str,
+    number: u32,
+    vm_name: &str,
+    image: &str,
+    network: &str,
+) -> Result<(Domain, Vec<Warning>)> {
+    let macros = Macros::new(vm_name, VOLUME_GROUP, network, number, image);
+    domain::load(template, &macros).map_err(|error| refusal(&error))
+}
+
+/// How a refused template is told.
+fn refusal(error: &TemplateError) -> ApiError {
+    let api = ApiError::new(
+        ErrorKind::Usage,
+        format!("the template is refused: {error}"),
+    );
+    match &error.hint {
+        Some(hint) => api.hint(hint),
+        None => api,
+    }
+}
+
+/// The disk of a template that is the VM's own; it may have empty drives beside it, and nothing else.
+pub(super) fn main_disk<'a>(domain: &'a Domain, vm_name: &str) -> Result<&'a Disk> {
+    let path = format!("/dev/{VOLUME_GROUP}/{vm_name}");
+    let main = domain.disk_at(&path).ok_or_else(|| {
+        ApiError::new(
+            ErrorKind::Usage,
+            "the template has no disk that is the VM's own",
+        )
+        .hint("its source is written <source dev='/dev/THINPOOL_VG/VM_NAME'/>")
+    })?;
+    let other = domain
+        .devices
+        .disks
+        .iter()
+        .find(|disk| disk.target != main.target && disk.source != DiskSource::Empty);
+    match other {
+        Some(disk) => Err(ApiError::new(
+            ErrorKind::Usage,
+            format!("the template's disk {} is not the VM's own", disk.target),
+        )
+        .hint("a VM has one disk, /dev/THINPOOL_VG/VM_NAME, and any number of empty drives")),
+        None => Ok(main),
+    }
+}

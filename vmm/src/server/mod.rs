@@ -1,0 +1,184 @@
+//! HTTP/1.1 over the Unix socket: who is asking, for what, and the answer as it comes.
+//!
+//! Owns routes, the streaming of lines and the taking-in of uploads. It decides nothing about VMs: each
+//! handler hands a request to one method of [`Manager`], which runs on a thread where it may block.
+
+mod caller;
+mod console;
+mod lines;
+mod upload;
+
+use crate::{
+    api::{
+        self, ApiError, CreateVms, DeleteVms, ErrorKind, ImageName, InitRequest, StartVms, StopVms,
+        VmNumber, routes,
+    },
+    manager::{Caller, Manager},
+};
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{ConnectInfo, Path, State, rejection::JsonRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+use std::sync::Arc;
+use tokio::net::UnixListener;
+
+type Shared = State<Arc<Manager>>;
+
+/// Answers requests on `listener` until the process ends.
+///
+/// # Errors
+/// When accepting connections fails for good.
+pub async fn serve(listener: UnixListener, manager: Arc<Manager>) -> std::io::Result<()> {
+    let service = router(manager).into_make_service_with_connect_info::<Caller>();
+    axum::serve(listener, service).await
+}
+
+fn router(manager: Arc<Manager>) -> Router {
+    Router::new()
+        .route(routes::HOST, get(host))
+        .route(routes::INIT, post(init))
+        .route(routes::REMOVE, post(remove))
+        .route(routes::IMAGES, get(images))
+        .route(
+            "/v1/images/{name}",
+            post(upload::import).delete(remove_image),
+        )
+        .route(routes::VMS, get(vms))
+        .route(routes::CREATE, post(create))
+        .route(routes::START, post(start))
+        .route(routes::STOP, post(stop))
+        .route(routes::DELETE, post(delete))
+        .route("/v1/vms/{number}", get(vm))
+        .route("/v1/vms/{number}/boot", get(boot))
+        .route("/v1/vms/{number}/console", get(console::attach))
+        .fallback(|| async {
+            failure(&ApiError::new(
+                ErrorKind::NotFound,
+                "there is no such path in this API",
+            ))
+        })
+        .with_state(manager)
+}
+
+/// A response that is nothing but an error.
+fn failure(error: &ApiError) -> Response {
+    let status =
+        StatusCode::from_u16(error.kind.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    (status, Json(error)).into_response()
+}
+
+/// Runs what may block on a thread where it may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|panic| {
+            Err(ApiError::new(
+                ErrorKind::Internal,
+                format!("fvmd failed while at work: {panic}"),
+            )
+            .hint("this is a bug in fvm; `journalctl -u fvmd` has more"))
+        })
+}
+
+/// The answer to a question.
+async fn answer<T: Serialize + Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Response {
+    match blocking(work).await {
+        Ok(report) => Json(report).into_response(),
+        Err(error) => failure(&error),
+    }
+}
+
+/// A request's body, or why it is none.
+fn body<T>(json: Result<Json<T>, JsonRejection>) -> Result<T, ApiError> {
+    json.map(|Json(value)| value)
+        .map_err(|rejection| ApiError::new(ErrorKind::Usage, rejection.body_text()))
+}
+
+/// A path's VM number, or why it is none.
+fn number(text: &str) -> Result<VmNumber, ApiError> {
+    text.parse().map_err(|_| {
+        ApiError::new(
+            ErrorKind::Usage,
+            format!("'{}' is not a VM number", text.escape_debug()),
+        )
+    })
+}
+
+/// A path's image name, or why it is none.
+fn image_name(text: &str) -> Result<ImageName, ApiError> {
+    text.parse()
+        .map_err(|error: api::InvalidName| ApiError::new(ErrorKind::Usage, error.to_string()))
+}
+
+/// Wraps an operation whose answer is lines.
+macro_rules! operation {
+    ($name:ident, $request:ty, $method:ident) => {
+        async fn $name(
+            State(manager): Shared,
+            ConnectInfo(caller): ConnectInfo<Caller>,
+            json: Result<Json<$request>, JsonRejection>,
+        ) -> Response {
+            match body(json) {
+                Ok(request) => {
+                    lines::respond(move |progress| manager.$method(caller, &request, progress))
+                }
+                Err(error) => failure(&error),
+            }
+        }
+    };
+}
+
+operation!(init, InitRequest, init);
+operation!(create, CreateVms, create);
+operation!(start, StartVms, start);
+operation!(stop, StopVms, stop);
+operation!(delete, DeleteVms, delete);
+
+async fn remove(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
+    lines::respond(move |progress| manager.remove(caller, progress))
+}
+
+async fn host(State(manager): Shared) -> Response {
+    answer(move || manager.host_report()).await
+}
+
+async fn images(State(manager): Shared) -> Response {
+    answer(move || manager.image_list()).await
+}
+
+async fn remove_image(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(name): Path<String>,
+) -> Response {
+    match image_name(&name) {
+        Ok(name) => lines::respond(move |_| manager.remove_image(caller, &name)),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn vms(State(manager): Shared) -> Response {
+    answer(move || manager.list()).await
+}
+
+async fn vm(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.info(number(&text)?)).await
+}
+
+async fn boot(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.boot(number(&text)?)).await
+}
+
+/// A body of bytes of the given type.
+fn typed(content_type: &'static str, body: Body) -> Response {
+    ([(axum::http::header::CONTENT_TYPE, content_type)], body).into_response()
+}

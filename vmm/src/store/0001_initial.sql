@@ -1,0 +1,83 @@
+-- Migration 1. Frozen: a change to the schema is a new file.
+
+-- Facts about this host that are not rows of anything else.
+CREATE TABLE setting (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- The one thin pool. `transaction_id` is that of the last operation acknowledged; `next_thin_id` only
+-- grows, so that a device id is never used twice.
+CREATE TABLE pool (
+    only           INTEGER PRIMARY KEY CHECK (only = 1),
+    name           TEXT NOT NULL,
+    uuid           TEXT NOT NULL,
+    data_kind      TEXT NOT NULL CHECK (data_kind IN ('file', 'device')),
+    data_path      TEXT NOT NULL,
+    data_bytes     INTEGER NOT NULL,
+    metadata_kind  TEXT NOT NULL CHECK (metadata_kind IN ('file', 'device')),
+    metadata_path  TEXT NOT NULL,
+    chunk_bytes    INTEGER NOT NULL,
+    transaction_id INTEGER NOT NULL,
+    next_thin_id   INTEGER NOT NULL
+) STRICT;
+
+-- The operation on the pool that has been begun and not yet settled.
+CREATE TABLE pending (
+    only      INTEGER PRIMARY KEY CHECK (only = 1),
+    target    INTEGER NOT NULL,
+    kind      TEXT NOT NULL CHECK (kind IN ('create', 'delete'))
+) STRICT;
+
+-- A thin device. `creating` and `deleting` rows belong to the pending operation or to a delete that has
+-- to be gone through with; `importing` ones to an import that is being written.
+CREATE TABLE volume (
+    thin_id    INTEGER PRIMARY KEY,
+    uuid       TEXT NOT NULL UNIQUE,
+    state      TEXT NOT NULL CHECK (state IN ('creating', 'importing', 'ready', 'deleting')),
+    in_pending INTEGER NOT NULL DEFAULT 0 CHECK (in_pending IN (0, 1)),
+    size_bytes INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE image (
+    name          TEXT PRIMARY KEY,
+    thin_id       INTEGER NOT NULL UNIQUE REFERENCES volume (thin_id),
+    owner_uid     INTEGER NOT NULL,
+    template      TEXT NOT NULL,
+    data_bytes    INTEGER NOT NULL,
+    digest        TEXT NOT NULL,
+    imported_at_s INTEGER NOT NULL
+) STRICT;
+
+-- A VM; its row is its lease.
+CREATE TABLE vm (
+    number       INTEGER PRIMARY KEY,
+    name         TEXT NOT NULL UNIQUE,
+    uuid         TEXT NOT NULL UNIQUE,
+    thin_id      INTEGER NOT NULL UNIQUE REFERENCES volume (thin_id),
+    image        TEXT NOT NULL,
+    owner_uid    INTEGER NOT NULL,
+    template     TEXT NOT NULL,
+    memory_mib   INTEGER NOT NULL,
+    cpus         INTEGER NOT NULL,
+    created_at_s INTEGER NOT NULL,
+    crash_cause  TEXT
+) STRICT;
+
+CREATE TABLE nic (
+    vm      INTEGER NOT NULL REFERENCES vm (number) ON DELETE CASCADE,
+    idx     INTEGER NOT NULL,
+    mac     TEXT NOT NULL,
+    network TEXT NOT NULL,
+    PRIMARY KEY (vm, idx)
+) STRICT, WITHOUT ROWID;
+
+-- A running QEMU, for adoption after a restart of the daemon.
+CREATE TABLE run (
+    vm           INTEGER PRIMARY KEY REFERENCES vm (number) ON DELETE CASCADE,
+    pid          INTEGER NOT NULL,
+    start_time   INTEGER NOT NULL,
+    accelerator  TEXT NOT NULL CHECK (accelerator IN ('kvm', 'tcg')),
+    warning      TEXT,
+    started_at_s INTEGER NOT NULL
+) STRICT;

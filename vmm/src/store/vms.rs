@@ -1,0 +1,299 @@
+//! VMs, their network cards and their runs.
+
+use super::{Durability, For, Result, Store, VolumeState, column, column_u32, signed};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
+
+/// A network card of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NicRow {
+    /// Its place among the VM's cards, from 0.
+    pub index: u32,
+    /// Its MAC address, `52:54:00:12:34:56`.
+    pub mac: String,
+    /// The network it is on.
+    pub network: String,
+}
+
+/// A VM about to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVm {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Its UUID as the guest sees it.
+    pub uuid: String,
+    /// Its volume's UUID.
+    pub volume_uuid: String,
+    /// The image it is made of.
+    pub image: String,
+    /// The user who makes it.
+    pub owner_uid: u32,
+    /// Its template: XML before macros.
+    pub template: String,
+    /// Memory.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Seconds since 1970-01-01 UTC.
+    pub created_at_s: u64,
+    /// Its network cards.
+    pub nics: Vec<NicRow>,
+}
+
+/// A VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VmRow {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: String,
+    /// Its UUID as the guest sees it.
+    pub uuid: String,
+    /// Its thin device.
+    pub thin_id: u32,
+    /// The image it was made of.
+    pub image: String,
+    /// The user who made it.
+    pub owner_uid: u32,
+    /// Its template: XML before macros.
+    pub template: String,
+    /// Memory.
+    pub memory_mib: u64,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Seconds since 1970-01-01 UTC.
+    pub created_at_s: u64,
+    /// Why its last run ended, if nobody asked for it.
+    pub crash_cause: Option<String>,
+    /// Its network cards.
+    pub nics: Vec<NicRow>,
+    /// Its volume's size; not a column of it.
+    pub disk_bytes: u64,
+    /// True once it is being deleted; not a column of it.
+    pub deleting: bool,
+}
+
+/// A running QEMU.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunRow {
+    /// The VM.
+    pub vm: u32,
+    /// QEMU's process id.
+    pub pid: u32,
+    /// When that process was started, in clock ticks after boot: field 22 of `/proc/PID/stat`.
+    pub start_time: u64,
+    /// `kvm` or `tcg`.
+    pub accelerator: String,
+    /// What the user has to know of it, such as that it is emulated.
+    pub warning: Option<String>,
+    /// Seconds since 1970-01-01 UTC.
+    pub started_at_s: u64,
+}
+
+/// VMs of a create that has not been acknowledged are nobody's business yet.
+const SELECT: &str = "SELECT vm.*, volume.size_bytes, volume.state AS volume_state
+    FROM vm JOIN volume USING (thin_id) WHERE volume.state <> 'creating'";
+
+fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
+    let state: String = row.get("volume_state")?;
+    Ok(VmRow {
+        number: column_u32(row, "number")?,
+        name: row.get("name")?,
+        uuid: row.get("uuid")?,
+        thin_id: column_u32(row, "thin_id")?,
+        image: row.get("image")?,
+        owner_uid: column_u32(row, "owner_uid")?,
+        template: row.get("template")?,
+        memory_mib: column(row, "memory_mib")?,
+        cpus: column_u32(row, "cpus")?,
+        created_at_s: column(row, "created_at_s")?,
+        crash_cause: row.get("crash_cause")?,
+        nics: Vec::new(),
+        disk_bytes: column(row, "size_bytes")?,
+        deleting: VolumeState::from_text(&state) == VolumeState::Deleting,
+    })
+}
+
+fn nic(row: &Row<'_>) -> rusqlite::Result<(u32, NicRow)> {
+    let nic = NicRow {
+        index: column_u32(row, "idx")?,
+        mac: row.get("mac")?,
+        network: row.get("network")?,
+    };
+    Ok((column_u32(row, "vm")?, nic))
+}
+
+/// Part of the first transaction of a create.
+pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<()> {
+    const ACTION: &str = "record a VM";
+    tx.execute(
+        "INSERT INTO vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL)",
+        params![
+            vm.number,
+            vm.name,
+            vm.uuid,
+            thin_id,
+            vm.image,
+            vm.owner_uid,
+            vm.template,
+            signed(vm.memory_mib),
+            vm.cpus,
+            signed(vm.created_at_s),
+        ],
+    )
+    .to(ACTION)?;
+    for nic in &vm.nics {
+        tx.execute(
+            "INSERT INTO nic VALUES (?1, ?2, ?3, ?4)",
+            params![vm.number, nic.index, nic.mac, nic.network],
+        )
+        .to(ACTION)?;
+    }
+    Ok(())
+}
+
+impl Store {
+    /// One VM.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn vm(&self, number: u32) -> Result<Option<VmRow>> {
+        let connection = self.lock();
+        let found = connection
+            .query_row(&format!("{SELECT} AND vm.number = ?1"), [number], vm)
+            .optional()
+            .to("read a VM")?;
+        let Some(mut row) = found else {
+            return Ok(None);
+        };
+        row.nics = connection
+            .prepare_cached("SELECT * FROM nic WHERE vm = ?1 ORDER BY idx")
+            .and_then(|mut statement| {
+                statement
+                    .query_map([number], nic)?
+                    .map(|pair| pair.map(|(_, nic)| nic))
+                    .collect()
+            })
+            .to("read a VM")?;
+        Ok(Some(row))
+    }
+
+    /// Every VM, by number.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn vms(&self) -> Result<Vec<VmRow>> {
+        let connection = self.lock();
+        let mut rows: Vec<VmRow> = connection
+            .prepare_cached(&format!("{SELECT} ORDER BY vm.number"))
+            .and_then(|mut statement| statement.query_map([], vm)?.collect())
+            .to("read the VMs")?;
+        let nics: Vec<(u32, NicRow)> = connection
+            .prepare_cached("SELECT * FROM nic ORDER BY vm, idx")
+            .and_then(|mut statement| statement.query_map([], nic)?.collect())
+            .to("read the VMs")?;
+        let mut nics = nics.into_iter().peekable();
+        for row in &mut rows {
+            while nics.next_if(|(vm, _)| *vm < row.number).is_some() {}
+            while let Some((_, nic)) = nics.next_if(|(vm, _)| *vm == row.number) {
+                row.nics.push(nic);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Every run that has been recorded.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn runs(&self) -> Result<Vec<RunRow>> {
+        self.lock()
+            .prepare_cached("SELECT * FROM run ORDER BY vm")
+            .and_then(|mut statement| {
+                statement
+                    .query_map([], |row| {
+                        Ok(RunRow {
+                            vm: column_u32(row, "vm")?,
+                            pid: column_u32(row, "pid")?,
+                            start_time: column(row, "start_time")?,
+                            accelerator: row.get("accelerator")?,
+                            warning: row.get("warning")?,
+                            started_at_s: column(row, "started_at_s")?,
+                        })
+                    })?
+                    .collect()
+            })
+            .to("read the runs")
+    }
+
+    /// Records that a VM runs, and that its last crash is history.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn insert_run(&self, run: &RunRow) -> Result<()> {
+        self.write("record a run", Durability::Full, |tx| {
+            tx.execute(
+                "UPDATE vm SET crash_cause = NULL WHERE number = ?1",
+                [run.vm],
+            )
+            .to("record a run")?;
+            tx.execute(
+                "INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![
+                    run.vm,
+                    run.pid,
+                    signed(run.start_time),
+                    run.accelerator,
+                    run.warning,
+                    signed(run.started_at_s),
+                ],
+            )
+            .to("record a run")?;
+            Ok(())
+        })
+    }
+
+    /// Records that a VM's run has ended, and why if nobody asked for it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn end_run(&self, number: u32, crash_cause: Option<&str>) -> Result<()> {
+        self.write("record the end of a run", Durability::Full, |tx| {
+            tx.execute("DELETE FROM run WHERE vm = ?1", [number])
+                .to("record the end of a run")?;
+            tx.execute(
+                "UPDATE vm SET crash_cause = ?2 WHERE number = ?1",
+                params![number, crash_cause],
+            )
+            .to("record the end of a run")?;
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::store) fn new_vm(number: u32) -> NewVm {
+        let nic = |index| NicRow {
+            index,
+            mac: format!("52:54:00:00:{index:02x}:{number:02x}"),
+            network: "fvm0".into(),
+        };
+        NewVm {
+            number,
+            name: format!("fvm-debian-{number}"),
+            uuid: format!("uuid-{number}"),
+            volume_uuid: format!("volume-{number}"),
+            image: "debian".into(),
+            owner_uid: 1000,
+            template: "<domain/>".into(),
+            memory_mib: 512,
+            cpus: 1,
+            created_at_s: 1,
+            nics: vec![nic(0), nic(1)],
+        }
+    }
+}

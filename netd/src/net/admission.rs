@@ -12,7 +12,7 @@ use nftables::types::NfFamily;
 use serde::{Deserialize, Serialize};
 
 use super::firewall::{self, Listing};
-use super::{Error, rules};
+use super::{Error, nft, rules};
 use crate::MacAddr;
 use crate::names::NFT_TABLE;
 
@@ -65,7 +65,7 @@ pub fn admit(admissions: &[Admission]) -> Result<(), Error> {
     for (set, key) in &wanted {
         batch.add(element(set, key));
     }
-    firewall::apply(batch, "admit ports")
+    nft::apply(batch, "admit ports")
 }
 
 /// Lets these ports send nothing any more. A port that was not admitted is no error.
@@ -85,7 +85,7 @@ pub fn expel(ports: &[&str]) -> Result<(), Error> {
         }
     }
     if any {
-        firewall::apply(batch, "expel ports")
+        nft::apply(batch, "expel ports")
     } else {
         Ok(())
     }

@@ -2,8 +2,6 @@
 
 use std::io;
 
-use nftables::helper::NftablesError;
-
 use super::Conflict;
 
 /// A piece of plumbing failed: what was being done, to what; the cause is the source.
@@ -108,28 +106,13 @@ fn list(conflicts: &[Conflict]) -> String {
 /// What `nft` said when it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NftFailure {
-    /// It could not be run, or its output made no sense.
-    #[error("`nft` did not run: {0}")]
-    Run(String),
+    /// It could not be run.
+    #[error("cannot run nft")]
+    Run(#[source] io::Error),
     /// It refused.
     #[error("nft: {0}")]
     Refused(String),
-    /// Its listing has not the form that libnftables-json(5) gives.
-    #[error("nft printed a listing of an unknown form")]
+    /// What was to be said to it, or what it said, is not of the form of libnftables-json(5).
+    #[error("nft and fvm do not understand each other")]
     Listing(#[source] serde_json::Error),
-}
-
-impl From<NftablesError> for NftFailure {
-    fn from(error: NftablesError) -> Self {
-        match error {
-            NftablesError::NftFailed { stderr, .. } => {
-                // The lines after the first repeat the whole input with a marker under a part of it.
-                let first = stderr.lines().find(|line| !line.trim().is_empty());
-                NftFailure::Refused(first.unwrap_or("no message").trim().to_owned())
-            }
-            NftablesError::NftInvalidJson(source) => NftFailure::Listing(source),
-            NftablesError::NftExecution { inner, .. } => NftFailure::Run(inner.to_string()),
-            NftablesError::NftOutputEncoding { inner, .. } => NftFailure::Run(inner.to_string()),
-        }
-    }
 }

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 
 use nftables::batch::Batch;
-use nftables::helper::{DEFAULT_NFT, apply_ruleset, get_current_ruleset_raw};
 use nftables::schema::{
     Chain, Counter, FlushObject, NfCmd, NfListObject, Rule, Set, SetTypeValue, Table,
 };
@@ -15,8 +14,9 @@ use nftables::types::{NfChainPolicy, NfFamily};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::nft::{apply, list};
 use super::rules::{self, ChainPlan};
-use super::{Change, Error, Network, NftFailure, Warning};
+use super::{Change, Error, Network, Warning};
 use crate::names::NFT_TABLE;
 
 /// Makes both tables hold what they ought to for this network.
@@ -324,28 +324,10 @@ fn our_tables() -> Result<Vec<NfFamily>, Error> {
         .collect())
 }
 
-fn list(arguments: &[&str]) -> Result<Value, Error> {
-    let failed = |source| Error::Firewall {
-        action: "list the firewall rules",
-        source,
-    };
-    let text =
-        get_current_ruleset_raw(DEFAULT_NFT, arguments).map_err(|error| failed(error.into()))?;
-    serde_json::from_str(&text).map_err(|error| failed(NftFailure::Listing(error)))
-}
-
 /// The objects of one kind in a listing (libnftables-json(5), "Global structure").
 fn objects<'a>(listing: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
     let all = listing.get("nftables").and_then(Value::as_array);
     all.into_iter()
         .flatten()
         .filter_map(move |object| object.get(kind))
-}
-
-/// Applies a batch as one transaction.
-pub(super) fn apply(batch: Batch<'static>, action: &'static str) -> Result<(), Error> {
-    apply_ruleset(&batch.to_nftables()).map_err(|error| Error::Firewall {
-        action,
-        source: error.into(),
-    })
 }

@@ -12,6 +12,7 @@ mod firewall;
 mod link;
 mod netlink;
 mod network;
+mod nft;
 mod resolver;
 mod rules;
 mod socket;

@@ -216,6 +216,18 @@ pub fn udp_frame(
     frame
 }
 
+/// A broadcast ARP request of this sender for this address (RFC 826), padded to a whole frame.
+pub fn arp_request(sender: MacAddr, from: Ipv4Addr, wanted: Ipv4Addr) -> Vec<u8> {
+    let mut frame = [MacAddr::BROADCAST.0, sender.0].concat();
+    frame.extend([0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1]);
+    frame.extend(sender.0);
+    frame.extend(from.octets());
+    frame.extend([0; 6]);
+    frame.extend(wanted.octets());
+    frame.resize(60, 0);
+    frame
+}
+
 /// The Internet checksum in its plainest form (RFC 1071, section 4.1).
 pub fn internet_sum(bytes: &[u8]) -> u16 {
     let mut sum = 0_u64;

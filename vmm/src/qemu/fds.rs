@@ -1,6 +1,13 @@
 //! The file descriptors that QEMU inherits, and the numbers it knows them by.
 
+use super::assignment::DiskBacking;
+use crate::domain::Disk;
+use nix::libc;
+use std::fs::OpenOptions;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
 
 /// The first number that is given out; below it are the standard streams.
 const FIRST: u32 = 3;
@@ -38,8 +45,7 @@ impl FdTable {
 
     /// Passes descriptors of one file and returns the path by which QEMU opens it.
     ///
-    /// QEMU takes the descriptor whose access mode is exactly the one that it opens with, so a disk
-    /// needs one to read and write and one to read only.
+    /// QEMU takes the descriptor whose access mode is exactly the one that it opens with.
     pub fn pass_set(&mut self, fds: Vec<OwnedFd>) -> String {
         let number = u32::try_from(self.sets.len())
             .unwrap_or(u32::MAX)
@@ -47,6 +53,32 @@ impl FdTable {
         let fds = fds.into_iter().map(|fd| self.pass(fd)).collect();
         self.sets.push(FdSet { number, fds });
         format!("/dev/fdset/{number}")
+    }
+
+    /// Opens `path` as `disk` needs it and passes it.
+    ///
+    /// One descriptor is to read and write, one to read only, since QEMU opens a disk both ways; and
+    /// QEMU 9 and later want them to be past the page cache already when the disk is.
+    pub fn pass_disk(&mut self, path: &Path, disk: &Disk) -> io::Result<DiskBacking> {
+        let flags = if disk.is_direct() { libc::O_DIRECT } else { 0 };
+        let open = |write: bool| {
+            let mut options = OpenOptions::new();
+            options
+                .read(true)
+                .write(write)
+                .custom_flags(flags)
+                .open(path)
+        };
+        let read = open(false)?;
+        let is_block_device = read.metadata()?.file_type().is_block_device();
+        let mut set = vec![OwnedFd::from(read)];
+        if !disk.read_only {
+            set.push(open(true)?.into());
+        }
+        Ok(DiskBacking {
+            path: self.pass_set(set),
+            is_block_device,
+        })
     }
 
     /// The sets, for [`super::Assignment::fd_sets`].

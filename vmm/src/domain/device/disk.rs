@@ -167,6 +167,13 @@ pub struct Disk {
     pub usb: Option<UsbAddress>,
 }
 
+impl Disk {
+    /// Whether the host's page cache is passed by.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.cache, Some(Cache::None | Cache::Directsync))
+    }
+}
+
 /// Reads `<disk>`.
 pub(crate) fn disk(node: &Node<'_>) -> Result<Disk> {
     let device = match node.attr("device") {

@@ -44,8 +44,7 @@ impl Builder<'_> {
         insert(&mut node, "discard", discard);
         insert(&mut node, "detect-zeroes", disk.detect_zeroes);
         if let Some(cache) = disk.cache {
-            let direct = matches!(cache, Cache::None | Cache::Directsync);
-            let cache = object! {"direct": direct, "no-flush": cache == Cache::Unsafe};
+            let cache = object! {"direct": disk.is_direct(), "no-flush": cache == Cache::Unsafe};
             insert(&mut node, "cache", Some(cache));
         }
         self.vector.json("-blockdev", node);

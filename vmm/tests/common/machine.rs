@@ -1,0 +1,248 @@
+//! A QEMU that runs a domain for a test, and is ended with it.
+
+use anyhow::{Context, Result, bail, ensure};
+use fvm_vmm::domain::{self, Disk, DiskSource, Domain, Macros};
+use fvm_vmm::qemu::probe::Capabilities;
+use fvm_vmm::qemu::qmp::Client;
+use fvm_vmm::qemu::{
+    Accel, Assignment, DiskBacking, FdTable, FirmwareBacking, NicBacking, Running, SocketBacking,
+    SpawnSpec, arguments, firmware, pci, probe, spawn,
+};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// More than any single answer takes, also on a busy machine.
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
+
+/// The QEMU to test with: `FVM_QEMU`, or the one on the path.
+///
+/// Without one the test is skipped aloud; in CI that is a failure.
+pub(crate) fn qemu() -> Option<Capabilities> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let named = std::env::var_os("FVM_QEMU").map(PathBuf::from);
+    let found = named.or_else(|| {
+        std::env::split_paths(&path)
+            .map(|directory| directory.join("qemu-system-x86_64"))
+            .find(|candidate| candidate.exists())
+    });
+    match found {
+        Some(binary) => Some(probe::probe(&binary).expect("the QEMU answers")),
+        None => {
+            eprintln!("SKIPPED: no qemu-system-x86_64 (set FVM_QEMU to one)");
+            assert!(std::env::var_os("CI").is_none(), "CI must have a QEMU");
+            None
+        }
+    }
+}
+
+/// The macros of the VM that the tests make.
+pub(crate) fn macros() -> Macros {
+    Macros::new("test-42", "vg", "fvm0", 42, "test")
+}
+
+/// Reads a template of the source tree.
+pub(crate) fn load(path: &Path) -> Result<Domain> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let (domain, _) = domain::load(&text, &macros())
+        .map_err(|error| anyhow::anyhow!("{}: {error} ({:?})", path.display(), error.hint))?;
+    Ok(domain)
+}
+
+/// How a machine is to be run.
+pub(crate) struct Setup {
+    /// What is behind each disk that has a source; without an entry an empty file of 64 MiB.
+    pub(crate) disks: BTreeMap<String, PathBuf>,
+    /// Whether it waits for `cont`.
+    pub(crate) paused: bool,
+}
+
+/// A running machine.
+pub(crate) struct Machine {
+    pub(crate) client: Client,
+    pub(crate) running: Running,
+    pub(crate) assignment: Assignment,
+    pub(crate) directory: tempfile::TempDir,
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.running.kill();
+        let _ = self.running.wait(LIMIT);
+    }
+}
+
+impl Machine {
+    /// Starts `domain` under emulation.
+    pub(crate) fn start(qemu: &Capabilities, domain: &Domain, setup: Setup) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let run = directory.path();
+        let mut fds = FdTable::new();
+        let mut disks = BTreeMap::new();
+        for disk in &domain.devices.disks {
+            if disk.source != DiskSource::Empty {
+                let path = setup.disks.get(&disk.target).cloned();
+                disks.insert(disk.target.clone(), backing(run, disk, path, &mut fds)?);
+            }
+        }
+        let monitor = listen(&run.join("qmp.sock"))?;
+        let monitors = vec![fds.pass(monitor)];
+        let mut sockets = BTreeMap::new();
+        for alias in ["serial0", "channel0"] {
+            let fd = fds.pass(listen(&run.join(alias))?);
+            let log = File::options()
+                .create(true)
+                .append(true)
+                .open(run.join("log"))?;
+            let log_path = (alias == "serial0").then(|| fds.pass_set(vec![log.into()]));
+            sockets.insert(alias.to_owned(), SocketBacking { fd, log_path });
+        }
+        let nics = domain
+            .devices
+            .interfaces
+            .iter()
+            .enumerate()
+            .map(|(number, nic)| NicBacking {
+                mac: nic
+                    .mac
+                    .clone()
+                    .unwrap_or(format!("52:54:00:00:00:{number:02x}")),
+                tap_fds: Vec::new(),
+                vhost_fds: Vec::new(),
+            });
+        let assignment = Assignment {
+            name: domain.name.clone(),
+            uuid: "6f2c1d7e-0000-4000-8000-00000000002a".to_owned(),
+            accel: Accel::Tcg,
+            qemu: qemu.clone(),
+            machine: None,
+            layout: pci::assign(domain)?,
+            disks,
+            nics: nics.collect(),
+            sockets,
+            monitors,
+            firmware: flash(domain, run)?,
+            fd_sets: fds.sets().to_vec(),
+            run_directory: run.to_owned(),
+            start_paused: setup.paused,
+            vsock_cid: None,
+            vsock_fd: None,
+        };
+        let log = run.join("qemu.log");
+        let running = spawn(SpawnSpec {
+            binary: qemu.binary.clone(),
+            arguments: arguments(domain, &assignment)?,
+            fds: fds.into_fds(),
+            identity: None,
+            cgroup: None,
+            log: File::create(&log)?.into(),
+            directory: run.to_owned(),
+        })?;
+        let client = Client::connect(&run.join("qmp.sock"), LIMIT);
+        let client = match client {
+            Ok(client) => client,
+            Err(error) => {
+                let _ = running.kill();
+                let end = running.wait(LIMIT)?;
+                let log = fs::read_to_string(&log).unwrap_or_default();
+                bail!("{error}; QEMU ended with {end:?} and said:\n{log}");
+            }
+        };
+        Ok(Self {
+            client,
+            running,
+            assignment,
+            directory,
+        })
+    }
+
+    /// A property of an object.
+    pub(crate) fn qom(&mut self, path: &str, property: &str) -> Result<serde_json::Value> {
+        let arguments = serde_json::json!({"path": path, "property": property});
+        Ok(self.client.execute("qom-get", arguments, LIMIT)?)
+    }
+
+    /// What QEMU wrote.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("qemu.log")).unwrap_or_default()
+    }
+
+    /// Waits until the first serial line has told `text`, and returns all that it told.
+    pub(crate) fn wait_for_line(&self, text: &str, limit: Duration) -> Result<String> {
+        let path = self.directory.path().join("log");
+        let end = Instant::now() + limit;
+        loop {
+            let said = String::from_utf8_lossy(&fs::read(&path)?).into_owned();
+            if said.contains(text) {
+                return Ok(said);
+            }
+            let exited = self.running.wait(Duration::from_millis(100))?;
+            ensure!(
+                exited.is_none(),
+                "QEMU ended: {exited:?}\n{}\n{said}",
+                self.log()
+            );
+            ensure!(
+                Instant::now() < end,
+                "the guest did not say {text:?}, but:\n{said}"
+            );
+        }
+    }
+
+    /// A connection to a character device.
+    pub(crate) fn connect(&self, alias: &str) -> Result<UnixStream> {
+        Ok(UnixStream::connect(self.directory.path().join(alias))?)
+    }
+}
+
+fn listen(path: &Path) -> Result<OwnedFd> {
+    Ok(UnixListener::bind(path)?.into())
+}
+
+fn backing(
+    run: &Path,
+    disk: &Disk,
+    path: Option<PathBuf>,
+    fds: &mut FdTable,
+) -> Result<DiskBacking> {
+    let path = match path {
+        Some(path) => path,
+        None => {
+            let path = run.join(format!("{}.raw", disk.target));
+            let bytes = if disk.target.starts_with("fd") {
+                1_474_560
+            } else {
+                64 << 20
+            };
+            File::create(&path)?.set_len(bytes)?;
+            path
+        }
+    };
+    Ok(fds.pass_disk(&path, disk)?)
+}
+
+/// Copies the variables as fvm does; firmware from `FVM_FIRMWARE` stands in for the system's.
+fn flash(domain: &Domain, run: &Path) -> Result<Option<FirmwareBacking>> {
+    if !domain.os.firmware.is_uefi() {
+        return Ok(None);
+    }
+    let vars = run.join("vars.fd");
+    let (code, template) = match std::env::var_os("FVM_FIRMWARE").map(PathBuf::from) {
+        Some(directory) => (
+            directory.join("OVMF_CODE_4M.fd"),
+            directory.join("OVMF_VARS_4M.fd"),
+        ),
+        None => {
+            let files = firmware::find(&domain.os.firmware)?.context("a UEFI machine")?;
+            (files.code, files.vars_template)
+        }
+    };
+    fs::copy(template, &vars)?;
+    Ok(Some(FirmwareBacking {
+        code: code.display().to_string(),
+        vars: vars.display().to_string(),
+    }))
+}

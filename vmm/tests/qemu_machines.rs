@@ -1,0 +1,138 @@
+//! Every shipped template and every domain of `tests/domains`, launched paused under emulation:
+//! QEMU takes the arguments, and its devices sit where fvm says.
+
+#[path = "common/machine.rs"]
+#[allow(dead_code)]
+mod machine;
+
+use anyhow::{Context, Result, ensure};
+use fvm_vmm::domain::{MachineKind, PciAddress};
+use machine::{LIMIT, Machine, Setup, load, qemu};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn xml_files(directory: &str) -> Result<Vec<PathBuf>> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "xml") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    ensure!(!files.is_empty(), "no templates in {}", directory.display());
+    Ok(files)
+}
+
+/// The place that QEMU's own object model tells for a device.
+fn real_place(machine: &mut Machine, alias: &str) -> Result<PciAddress> {
+    let path = format!("/machine/peripheral/{alias}");
+    let address = machine.qom(&path, "addr")?;
+    let bus = machine.qom(&path, "parent_bus")?;
+    let bus = bus
+        .as_str()
+        .and_then(|bus| bus.rsplit('/').next())
+        .context("a bus")?;
+    let number = match bus {
+        "pcie.0" => 0,
+        other => other.strip_prefix("pci.").context("a PCI bus")?.parse()?,
+    };
+    let devfn = u8::try_from(address.as_u64().context("an address")?)?;
+    Ok(PciAddress::new(number, devfn >> 3).with_function(devfn & 7))
+}
+
+fn check(path: &Path) -> Result<()> {
+    let Some(qemu) = qemu() else { return Ok(()) };
+    let domain = load(path)?;
+    let setup = Setup {
+        disks: BTreeMap::new(),
+        paused: true,
+    };
+    let mut machine = Machine::start(&qemu, &domain, setup)?;
+    let status = machine.client.status(LIMIT)?;
+    ensure!(status.state == "prelaunch", "the state is {}", status.state);
+    // What the machine has by itself has no id of ours.
+    let builtin = |alias: &str| alias == "ide";
+    let places = machine.assignment.layout.places.clone();
+    let mut on_root = BTreeMap::new();
+    for (alias, place) in &places {
+        let address = place.address;
+        if address.bus == 0 {
+            on_root.insert((address.slot, address.function), alias.clone());
+        }
+        if builtin(alias) {
+            continue;
+        }
+        let real = real_place(&mut machine, alias).with_context(|| alias.clone())?;
+        ensure!(real == address, "{alias} is at {real}, not at {address}");
+    }
+    // And nothing else is there but what the chipset has.
+    let chipset: &[(u8, u8)] = match domain.os.kind {
+        MachineKind::I440fx => &[(0, 0), (1, 0), (1, 1), (1, 3)],
+        MachineKind::Q35 => &[(0, 0), (0x1f, 0), (0x1f, 2), (0x1f, 3)],
+    };
+    let buses = machine.client.execute("query-pci", json!({}), LIMIT)?;
+    let devices = buses[0]["devices"].as_array().context("devices")?;
+    for device in devices {
+        let number = |name: &str| device[name].as_u64().and_then(|n| u8::try_from(n).ok());
+        let place = (
+            number("slot").context("slot")?,
+            number("function").context("function")?,
+        );
+        let ours = device["qdev_id"].as_str().filter(|id| !id.is_empty());
+        match (ours, on_root.get(&place)) {
+            (Some(ours), Some(expected)) => ensure!(ours == expected, "{ours} at {place:?}"),
+            (None, Some(expected)) => ensure!(builtin(expected), "{expected} is missing"),
+            (None, None) => ensure!(chipset.contains(&place), "{device}"),
+            (Some(_), None) => ensure!(false, "unexpected {device}"),
+        }
+    }
+    ensure!(devices.len() >= on_root.len(), "{devices:?}");
+    machine.client.quit(LIMIT)?;
+    let end = machine.running.wait(LIMIT)?.context("QEMU ends")?;
+    ensure!(end == fvm_vmm::qemu::ExitCause::Code(0), "{end:?}");
+    let said = machine.log();
+    // These interfaces are joined to nothing.
+    let complaint = said.lines().find(|line| !line.ends_with("has no peer"));
+    ensure!(complaint.is_none(), "QEMU complained: {said}");
+    Ok(())
+}
+
+fn check_all(directory: &str) -> Result<()> {
+    let mut failures = Vec::new();
+    for path in xml_files(directory)? {
+        if let Err(error) = check(&path) {
+            failures.push(format!("{}: {error:#}", path.display()));
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n\n"));
+    Ok(())
+}
+
+#[test]
+fn shipped_templates_launch_and_their_devices_sit_where_fvm_says() -> Result<()> {
+    check_all("../templates")
+}
+
+#[test]
+fn test_domains_launch_and_their_devices_sit_where_fvm_says() -> Result<()> {
+    check_all("tests/domains")
+}
+
+#[test]
+fn a_probe_knows_the_machine_types() -> Result<()> {
+    let Some(qemu) = qemu() else { return Ok(()) };
+    let machine = qemu.machine("pc").context("pc")?;
+    ensure!(machine.name.starts_with("pc-i440fx-"), "{machine:?}");
+    ensure!(
+        qemu.machine(&machine.name) == Some(machine),
+        "its own name finds it"
+    );
+    ensure!(qemu.has_device("virtio-scsi-pci") && !qemu.has_device("no-such-device"));
+    let text = serde_json::to_string(&qemu)?;
+    let again = serde_json::from_str::<Value>(&text)?;
+    ensure!(serde_json::from_value::<fvm_vmm::qemu::probe::Capabilities>(again)? == qemu);
+    Ok(())
+}

@@ -13,7 +13,7 @@ use crate::id::{ThinId, TransactionId};
 use crate::kernel::dm::{Flush, Suspend};
 use crate::names::{self, Identity, Part};
 
-use super::{Pool, PoolStatus};
+use super::Pool;
 
 /// One change of the pool's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,11 +80,21 @@ pub struct CommitError {
     pub cause: Error,
 }
 
+/// What a transaction needs the pool to have.
+#[derive(Debug, Clone, Copy)]
+enum Need {
+    /// Everything.
+    Space,
+    /// Metadata that can be written: deleting is how a full pool gets room again.
+    Metadata,
+}
+
 impl Pool {
     /// Sends messages as one transaction, `from` to `from + 1`, and proves that the pool holds it.
     ///
     /// The caller has noted the operation in its store before, and settles it there after. An active
-    /// origin of a snapshot is suspended while the messages are sent, and resumed whatever happens.
+    /// origin of a snapshot is suspended while the messages are sent, and resumed whatever happens. A pool
+    /// that is out of data space takes deletions only.
     ///
     /// # Errors
     /// [`CommitError::kernel`] says whether the pool is as it was.
@@ -100,7 +110,13 @@ impl Pool {
             kernel,
             cause,
         };
-        self.require(from)
+        let only_deletes = messages.iter().all(|message| message.creates().is_none());
+        let need = if only_deletes {
+            Need::Metadata
+        } else {
+            Need::Space
+        };
+        self.require(from, need)
             .map_err(|cause| error(KernelState::Unchanged, cause))?;
         let origins = self
             .active_origins(messages)
@@ -111,7 +127,7 @@ impl Pool {
             _ => error(KernelState::Unknown, cause),
         })?;
         self.send(&format!("set_transaction_id {from} {target}"))
-            .and_then(|()| self.require(target))
+            .and_then(|()| self.require(target, need))
             .map_err(|cause| error(KernelState::Unknown, cause))?;
         debug!(pool = %self.spec.name, transaction = %target, ?messages, "committed");
         Ok(target)
@@ -122,19 +138,23 @@ impl Pool {
     /// # Errors
     /// When a volume is there and cannot be deleted, or the pool is not well afterwards.
     pub fn undo_create(&self, current: TransactionId, ids: &[ThinId]) -> Result<()> {
-        self.require(current)?;
+        self.require(current, Need::Metadata)?;
         let failures = ids
             .iter()
             .filter_map(|&id| self.send_message(Message::Delete { id }).err())
             .collect();
         Error::all(failures)?;
-        self.require(current)
+        self.require(current, Need::Metadata)
     }
 
     /// The pool is well and at this transaction.
-    fn require(&self, expected: TransactionId) -> Result<()> {
-        let status: PoolStatus = self.status(Flush::None)?;
-        if !status.is_well() {
+    fn require(&self, expected: TransactionId, need: Need) -> Result<()> {
+        let status = self.status(Flush::None)?;
+        let able = match need {
+            Need::Space => status.is_well(),
+            Need::Metadata => status.takes_metadata(),
+        };
+        if !able {
             return Err(self.unwell(status.health()));
         }
         if status.transaction != expected {

@@ -106,6 +106,11 @@ impl PoolStatus {
         self.mode == PoolMode::ReadWrite && !self.needs_check
     }
 
+    /// Whether its metadata can be changed, even if it has no room for data left.
+    pub fn takes_metadata(&self) -> bool {
+        matches!(self.mode, PoolMode::ReadWrite | PoolMode::OutOfDataSpace) && !self.needs_check
+    }
+
     /// How it is, in words: `read-write`, `read-only and has to be checked`.
     pub fn health(&self) -> String {
         let check = if self.needs_check {

@@ -1,0 +1,17 @@
+//! The crate on a real kernel: needs root and device-mapper, and the commands `dmsetup`, `losetup`,
+//! `mkfs.ext4` and `thin_check` to look at its work with other people's eyes.
+//!
+//! Where there is no device-mapper each test says so and does nothing; with `FVM_TEST_HOST` in the
+//! environment, as on a lab host, that is a failure. `thin/tests/uml.sh` runs this binary in User Mode Linux.
+
+// Helpers of tests are not tests in clippy's eyes, but may do what tests may.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod commit;
+mod content;
+mod crash;
+mod host;
+mod life;
+mod size;
+mod udev;
+mod volumes;

@@ -1,0 +1,72 @@
+//! What udev is told: to leave every device of ours alone.
+
+use std::os::fd::AsRawFd;
+
+use fvm_thin::{Access, Bytes, Pool};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, setsockopt,
+    socket, sockopt,
+};
+
+use crate::host::{TestPool, active_volume, id, need_host, snapshot, volume};
+
+const SIZE: Bytes = Bytes::mib(64);
+const DISK: Bytes = Bytes::mib(16);
+/// No subsystem, disk and other rules, primary source: `libdevmapper.h`, in the cookie's upper half.
+const FLAGS: u32 = 0x004e;
+
+/// Every event of a live or dying device of ours carries the flags, whatever happened to it.
+#[test]
+fn every_event_says_to_leave_the_device_alone() {
+    need_host!();
+    let events = socket(
+        AddressFamily::Netlink,
+        SockType::Datagram,
+        SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkKObjectUEvent,
+    )
+    .unwrap();
+    setsockopt(&events, sockopt::RcvBuf, &(4 << 20)).unwrap();
+    bind(events.as_raw_fd(), &NetlinkAddr::new(0, 1)).unwrap();
+
+    let (test, pool) = TestPool::active(SIZE);
+    active_volume(&pool, 1, DISK);
+    snapshot(&pool, 2, 1);
+    pool.activate_volume(&volume(2, DISK), Access::ReadWrite)
+        .unwrap();
+    pool.resize_volume(&volume(2, Bytes::mib(32))).unwrap();
+    pool.activate_volume(&volume(2, Bytes::mib(32)), Access::ReadOnly)
+        .unwrap();
+    for n in [1, 2] {
+        pool.deactivate_volume(id(n), volume(n, DISK).uuid).unwrap();
+    }
+    Pool::destroy(&test.spec).unwrap();
+
+    let mut buffer = vec![0; 16384];
+    let (mut changes, mut removals) = (0, 0);
+    while let Ok(length) = recv(events.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+        let text = String::from_utf8_lossy(&buffer[..length]);
+        let value = |key: &str| {
+            text.split('\0')
+                .find_map(|line| line.strip_prefix(key)?.strip_prefix('='))
+        };
+        if !value("DM_NAME").is_some_and(|name| name.starts_with(&test.dm_name(""))) {
+            continue;
+        }
+        let flags = value("DM_COOKIE").and_then(|cookie| cookie.parse::<u32>().ok());
+        match value("ACTION") {
+            // A change of size or mode within a resume has an event of its own, before the device runs.
+            Some("change") if value("RESIZE").is_none() && value("DISK_RO").is_none() => {
+                changes += 1;
+                assert_eq!(flags.map(|f| f >> 16), Some(FLAGS), "{text}");
+            }
+            Some("remove") => {
+                removals += 1;
+                assert_eq!(flags.map(|f| f >> 16), Some(FLAGS), "{text}");
+            }
+            _ => {}
+        }
+    }
+    assert!(changes >= 7, "only {changes} changes were seen");
+    assert_eq!(removals, 5);
+}

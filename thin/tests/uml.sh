@@ -1,0 +1,108 @@
+#!/bin/sh
+# Runs a test binary as root on a real kernel with device-mapper: User Mode Linux, in two seconds, without
+# any privilege or feature of the machine itself beyond being able to make the root directory.
+#
+#   thin/tests/uml.sh TEST-BINARY [ARGUMENT…]     its output and exit status
+#
+# Needs: user-mode-linux, mmdebstrap (to make the root directory, once) and, for that, root or subuids.
+# FVM_UML_DIR   where the root directory is kept (default: target/uml)
+# FVM_UML_LIMIT seconds until the machine is stopped (default: 600)
+set -eu
+
+[ $# -ge 1 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
+test_binary=$(readlink -f "$1")
+shift
+
+top=$(cd "$(dirname "$0")/../.." && pwd)
+work=${FVM_UML_DIR:-$top/target/uml}
+limit=${FVM_UML_LIMIT:-600}
+packages=busybox,dmsetup,e2fsprogs,kmod,thin-provisioning-tools,util-linux
+
+linux=$(command -v linux.uml) || { echo "uml.sh: user-mode-linux is not installed" >&2; exit 77; }
+version=$("$linux" --version)
+modules=/usr/lib/uml/modules/$version
+
+# The root directory, made once for this kernel and these packages.
+key=$(printf '%s\n' "$version" "$packages" 2 | sha256sum | cut -c1-16)
+root=$work/root-$key
+if [ ! -e "$root/.complete" ]; then
+    echo "uml.sh: making $root" >&2
+    rm -rf "$root"
+    mkdir -p "$work"
+    mmdebstrap --quiet --variant=minbase --include="$packages" \
+        --customize-hook='mkdir -p "$1/lib/modules" "$1/scratch"' \
+        --customize-hook="copy-in $modules /lib/modules" \
+        --customize-hook="chroot \"\$1\" depmod $version" \
+        bookworm "$root" >&2
+    # The first thing to run there: makes this run's directory visible and goes on in it. The kernel hands
+    # `host=` on in the environment.
+    cat >"$root/first" <<'FIRST'
+#!/bin/sh
+mount -t proc proc /proc
+mount -t tmpfs run /run
+mkdir /run/host
+mount -t hostfs -o "$host" host /run/host
+exec /run/host/init
+FIRST
+    chmod +x "$root/first"
+    touch "$root/.complete"
+fi
+
+# Everything of this run lies in a directory of its own, seen by the machine as /run/host.
+run=$(mktemp -d "$work/run-XXXXXX")
+uml=
+stop() {
+    [ -z "$uml" ] || kill "$uml" 2>/dev/null || true
+    rm -rf "$run"
+}
+trap stop EXIT INT TERM
+cp "$test_binary" "$run/test"
+for argument in "$@"; do
+    printf '%s\n' "$argument" >>"$run/arguments"
+done
+truncate -s 8G "$run/scratch.img"
+cat >"$run/init" <<'INIT'
+#!/bin/sh
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin TMPDIR=/scratch HOME=/root
+mount -t sysfs sysfs /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+ln -s /proc/self/fd /dev/fd
+modprobe -a loop dm-mod dm-thin-pool dm-flakey ext4
+mkfs.ext4 -q /dev/ubda && mount /dev/ubda /scratch || exit 1
+set --
+if [ -e /run/host/arguments ]; then
+    while IFS= read -r argument; do set -- "$@" "$argument"; done </run/host/arguments
+fi
+cd /scratch
+FVM_TEST_HOST=1 RUST_BACKTRACE=${RUST_BACKTRACE:-0} /run/host/test "$@" >/run/host/output 2>&1
+status=$?
+dmsetup ls >/run/host/devices 2>&1
+losetup -l >/run/host/loops 2>&1
+dmesg >/run/host/dmesg
+echo "$status" >/run/host/status
+busybox poweroff -f
+INIT
+chmod +x "$run/init"
+: >"$run/output"
+
+"$linux" mem=1536M rootfstype=hostfs rootflags="$root" ro \
+    ubda="$run/scratch.img" con=null con0=null,fd:1 quiet \
+    host="$run" init=/first \
+    >"$run/console" 2>&1 </dev/null &
+uml=$!
+( sleep "$limit" && kill "$uml" 2>/dev/null ) &
+watch=$!
+tail -n +1 -f --pid="$uml" "$run/output" &
+tail=$!
+wait "$uml" || true
+uml=
+kill "$watch" 2>/dev/null || true
+wait "$tail" || true
+
+if [ ! -e "$run/status" ]; then
+    echo "uml.sh: the machine ended without a result; its last words:" >&2
+    tail -n 40 "$run/console" >&2
+    exit 70
+fi
+exit "$(cat "$run/status")"

@@ -4,6 +4,7 @@
 //! holds, and that it exists, is the pool's and the store's matter ([`Pool::commit`]).
 
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use uuid::Uuid;
@@ -76,8 +77,14 @@ impl Volume {
     /// Opens it with `O_DIRECT`, for this process or to be handed to another.
     ///
     /// # Errors
-    /// [`Error::Io`]; also if the node belongs to another device by now.
+    /// [`Error::Io`]: `EROFS` for writing to one that was activated for reading; also if the node belongs to
+    /// another device by now.
     pub fn open(&self, access: Access) -> Result<File> {
+        // The kernel would let it be opened, and fail each write.
+        if access == Access::ReadWrite && self.access == Access::ReadOnly {
+            let error = io::Error::from_raw_os_error(libc::EROFS);
+            return Err(Error::io("open for writing", self.path())(error));
+        }
         block::open_device(&self.path(), self.number, access)
     }
 
@@ -207,7 +214,7 @@ impl Pool {
         Ok(devices)
     }
 
-    /// How many bytes of an active volume are mapped, shared blocks included.
+    /// How many bytes of an active volume are mapped, in whole chunks, shared ones included.
     ///
     /// # Errors
     /// [`Error::NotActive`], or [`Error::Unreadable`] if the pool failed.

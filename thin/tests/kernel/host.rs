@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fvm_thin::{
@@ -76,13 +77,29 @@ pub(crate) struct TestPool {
     pub(crate) directory: tempfile::TempDir,
     /// Devices made by the test itself, to be removed after the pool.
     extra: Vec<String>,
+    /// Held until the end of the test.
+    _turn: Box<dyn std::any::Any>,
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
+/// Tests run side by side, except those that watch the whole host.
+static TURN: RwLock<()> = RwLock::new(());
+
 impl TestPool {
-    /// Not formatted yet.
+    /// Not formatted yet. One at a time in each test.
     pub(crate) fn new(data_size: Bytes) -> Self {
+        let turn = TURN.read().unwrap_or_else(PoisonError::into_inner);
+        Self::with(data_size, Box::new(turn))
+    }
+
+    /// The same, while no other test runs.
+    pub(crate) fn alone(data_size: Bytes) -> Self {
+        let turn = TURN.write().unwrap_or_else(PoisonError::into_inner);
+        Self::with(data_size, Box::new(turn))
+    }
+
+    fn with(data_size: Bytes, turn: Box<dyn std::any::Any>) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = |name: &str| Backing::File {
             path: directory.path().join(name),
@@ -104,6 +121,7 @@ impl TestPool {
             spec,
             directory,
             extra: Vec::new(),
+            _turn: turn,
         }
     }
 

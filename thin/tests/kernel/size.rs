@@ -135,16 +135,8 @@ fn the_low_water_event_wakes_a_watcher() {
     assert!(dmsetup(&["table", &test.dm_name("pool")]).contains(" 128 256 1 "));
     let disk = active_volume(&pool, 1, Bytes::mib(32));
     let watch = EventWatch::new().unwrap();
-    let events = || {
-        dmsetup(&[
-            "info",
-            "-c",
-            "--noheadings",
-            "-o",
-            "events",
-            &test.dm_name("pool"),
-        ])
-    };
+    let name = test.dm_name("pool");
+    let events = || dmsetup(&["info", "-c", "--noheadings", "-o", "events", &name]);
     let before = events();
     std::thread::scope(|scope| {
         let watch = &watch;

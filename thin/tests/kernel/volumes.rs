@@ -53,6 +53,13 @@ fn access_is_the_kernels_matter() {
         .unwrap();
     assert_eq!(disk.outcome(), Outcome::Changed);
     assert!(disk.open(Access::ReadWrite).is_err());
+    // Somebody who does not ask us is stopped by the kernel.
+    use std::io::Write;
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .open(disk.path())
+        .and_then(|mut file| file.write_all(&[9; CHUNK]).and_then(|()| file.sync_all()));
+    assert!(written.is_err());
     assert!(disk.discard().is_err());
     assert_eq!(read(&disk, 0, CHUNK), vec![1; CHUNK]);
     assert_eq!(

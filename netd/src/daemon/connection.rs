@@ -114,7 +114,7 @@ impl Connection {
                             format!("cannot wait on {port}: {}", errno.desc()),
                         )
                     })?;
-                tracing::info!(port, "serving");
+                tracing::debug!(port, "serving");
                 if let Some(named) = &mut self.resync {
                     named.insert(port);
                 }

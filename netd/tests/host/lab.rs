@@ -212,6 +212,14 @@ pub(crate) fn link_names() -> Vec<String> {
     names
 }
 
+/// Waits until a tap that nobody holds is gone. A process that another test has just begun has a copy of
+/// every descriptor until it runs its own program, so that can be a moment later.
+pub(crate) fn wait_until_gone(name: &str) {
+    wait_for("the end of a tap", || {
+        (!link_names().iter().any(|found| found == name)).then_some(())
+    });
+}
+
 /// The rules of the calling thread's namespace as `nft` writes them.
 pub(crate) fn ruleset() -> String {
     run("nft", &["list", "ruleset"])
@@ -292,6 +300,13 @@ const VNET_HDR_LEN: usize = 10;
 const VNET_NEEDS_CSUM: u8 = 1;
 
 impl TapGuest {
+    /// Lets go of the tap, as QEMU does when it ends, and waits until the kernel has removed it.
+    pub(crate) fn end(self) {
+        let name = self.tap.name.clone();
+        drop(self);
+        wait_until_gone(&name);
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.tap.name
     }

@@ -3,7 +3,7 @@
 use fvm_netd::names::Nic;
 use fvm_netd::net::{self, Admission, Error, TapOptions};
 
-use crate::lab::{Lab, ip, ip_json, link_names, ruleset};
+use crate::lab::{Lab, ip, ip_json, link_names, ruleset, wait_until_gone};
 use crate::wire::{A, Ask, DISCOVER, arp_request};
 
 fn nic(vm: u32) -> Nic {
@@ -44,6 +44,7 @@ fn a_tap_lives_as_long_as_its_descriptors() {
         "a copy keeps it, as QEMU's does"
     );
     drop(copy);
+    wait_until_gone("fvm42");
     assert_eq!(net::list_taps().unwrap(), []);
     assert_eq!(link_names(), ["fvm0"]);
 }

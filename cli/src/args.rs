@@ -23,8 +23,8 @@ A day with fvm:
 
 NUM is one VM (42), several (42,44), a range (50-59), or any mix of them.
 
-Exit status: 0 done, 1 it failed, 2 wrong usage, 3 not found, 4 refused (not yours, its state, a limit),
-5 the host is not able (no daemon, no pool), 70 a bug in fvm. When several VMs fail for different
+Exit status: 0 done, 1 it failed, 2 wrong usage, 3 not found, 4 refused (not yours, its state, a limit), \
+5 the host is not able (no daemon, no pool), 70 a bug in fvm. When several VMs fail for different \
 reasons, 1."
 )]
 pub(crate) struct Args {

@@ -220,11 +220,31 @@ pub(crate) fn bug() -> ApiError {
 }
 
 fn with(kind: ErrorKind, error: &dyn std::error::Error, hint: Option<&str>) -> ApiError {
-    let told = ApiError::from_error(kind, error);
+    let mut told = ApiError::from_error(kind, error);
+    told.message = without_numbers(&told.message);
     match hint {
         Some(hint) => told.hint(hint),
         None => told,
     }
+}
+
+/// The text without the numbers that the standard library adds to errors of the system: `(os error 2)`.
+fn without_numbers(text: &str) -> String {
+    const START: &str = " (os error ";
+    let mut parts = text.split(START);
+    let mut kept = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => {
+                kept.push_str(rest);
+            }
+            _ => {
+                kept.push_str(START);
+                kept.push_str(part);
+            }
+        }
+    }
+    kept
 }
 
 fn is_default(socket: &Path) -> bool {
@@ -260,6 +280,14 @@ mod tests {
         assert_eq!(batch(&[Some(Refused), None, Some(Refused)]), Exit(4));
         assert_eq!(batch(&[Some(Refused), Some(NotFound)]), Exit(1));
         assert_eq!(batch(&[Some(Refused), Some(Internal)]), Exit(70));
+    }
+
+    #[test]
+    fn the_system_speaks_in_words_only() {
+        assert_eq!(
+            without_numbers("a: No such file (os error 2): b (os error x)"),
+            "a: No such file: b (os error x)"
+        );
     }
 
     #[test]

@@ -33,10 +33,10 @@ const INPUT_PIECES: usize = 256;
 /// Arguments of `fvm console`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What the console has printed before comes first. On a terminal, every key goes to the guest, and ^]
+What the console has printed before comes first. On a terminal, every key goes to the guest, and ^] \
 (Ctrl and the key of the closing bracket) leaves. The VM goes on running.
 
-In a script, standard input goes to the guest, and its end ends nothing: output goes on until the VM
+In a script, standard input goes to the guest, and its end ends nothing: output goes on until the VM \
 stops, standard output is closed, or the time of --timeout is over. The exit status is 0 in each case.
 
 Examples:

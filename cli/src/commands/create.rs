@@ -7,7 +7,7 @@ use fvm_vmm::api::{CreateVms, ImageName, routes};
 /// Arguments of `fvm create`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Each VM is a writable snapshot of the image and takes no space until it writes. Several VMs are made
+Each VM is a writable snapshot of the image and takes no space until it writes. Several VMs are made \
 all, or none.
 
 Examples:

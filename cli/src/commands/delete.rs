@@ -7,7 +7,7 @@ use fvm_vmm::api::{DeleteVms, routes};
 /// Arguments of `fvm delete`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks no question. A running VM is powered off first. Its disk, its address and all else that is its own
+Asks no question. A running VM is powered off first. Its disk, its address and all else that is its own \
 go with it; the image stays.
 
 Examples:

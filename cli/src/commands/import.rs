@@ -26,8 +26,8 @@ const GIVE_UP_LIMIT: Duration = Duration::from_secs(30);
 /// Arguments of `fvm image import`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-SOURCE is a raw image, as it is or compressed with gzip, xz or zstd; which one is told by its content,
-not by its name. Blocks that are all zero are neither sent nor stored. A damaged or truncated file is
+SOURCE is a raw image, as it is or compressed with gzip, xz or zstd; which one is told by its content, \
+not by its name. Blocks that are all zero are neither sent nor stored. A damaged or truncated file is \
 an error, and nothing of it is kept.
 
 Examples:

@@ -16,7 +16,7 @@ use std::{io, path::PathBuf};
 /// Arguments of `fvm init`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Can be run at any time: it checks everything, changes only what differs, and says what that was. Without
+Can be run at any time: it checks everything, changes only what differs, and says what that was. Without \
 --yes it shows what would change and asks.
 
 Examples:

@@ -12,7 +12,7 @@ use std::{ffi::OsString, path::PathBuf};
 /// Arguments of `fvm ssh`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The VM's host key is not checked: a VM of the same number has a new one each time. The exit status is
+The VM's host key is not checked: a VM of the same number has a new one each time. The exit status is \
 that of ssh, which is that of the command.
 
 Examples:

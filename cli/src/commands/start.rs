@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 /// Arguments of `fvm start`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --wait, a VM counts as started when its processors run. With it, this command ends when every
-VM has its address (lease) or answers on its ssh port (ssh), or with the reason why one does not: what
+Without --wait, a VM counts as started when its processors run. With it, this command ends when every \
+VM has its address (lease) or answers on its ssh port (ssh), or with the reason why one does not: what \
 its DHCP client has asked and was answered, and the last lines of its console.
 
 Examples:

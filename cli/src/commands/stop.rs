@@ -7,8 +7,8 @@ use fvm_vmm::api::{StopMode, StopVms, routes};
 /// Arguments of `fvm stop`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Without --graceful, the power is cut: what the guest had not written to its disk is lost. With it, the
-guest is asked to shut down by its power button, and a guest that does not do so in time is an error;
+Without --graceful, the power is cut: what the guest had not written to its disk is lost. With it, the \
+guest is asked to shut down by its power button, and a guest that does not do so in time is an error; \
 it goes on running.
 
 Examples:

@@ -13,6 +13,9 @@ mod unpack;
 mod xz;
 mod zstd;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use error::DecodeError;
 pub(crate) use format::Format;
 pub(crate) use source::Source;
@@ -101,12 +104,10 @@ impl Sink<'_> {
         self.progress()
     }
 
-    fn skip(&mut self, bytes: u64) -> bool {
-        self.encoder.skip(bytes)
-    }
-
-    fn content_bytes(&self) -> u64 {
-        self.encoder.content_bytes()
+    fn skip(&mut self, bytes: u64) -> Result<bool, DecodeError> {
+        let skipped = self.encoder.skip(bytes);
+        self.progress()?;
+        Ok(skipped)
     }
 
     fn progress(&mut self) -> Result<(), DecodeError> {
@@ -152,8 +153,8 @@ fn read_stream<R: Read>(
     loop {
         let bytes = unpacker
             .fill(&mut content)
-            .map_err(|fault| explain(fault, sink.content_bytes()))?;
-        if sink.content_bytes() == 0 {
+            .map_err(|fault| explain(fault, unpacker.content_bytes()))?;
+        if unpacker.content_bytes() == bytes as u64 {
             check_content(&content[..bytes], format, name)?;
         }
         if bytes == 0 {

@@ -9,7 +9,7 @@ use nix::{
     errno::Errno,
     unistd::{Whence, lseek},
 };
-use std::{fs::File, io, os::unix::fs::FileExt};
+use std::{fs::File, io, ops::Range, os::unix::fs::FileExt};
 
 const READ_BYTES: usize = super::PIECE_BYTES;
 
@@ -37,11 +37,17 @@ pub(super) fn read_file(
     sink: &mut Sink<'_>,
 ) -> Result<(), DecodeError> {
     let mut buffer = vec![0; READ_BYTES];
+    let shrank = |at| DecodeError::Shrank {
+        name: name.to_owned(),
+        at,
+        size,
+    };
     let mut at = 0;
     while at < size {
-        let data = next_data(file, at, size);
-        if skip_hole(sink, data.start - at) {
-            sink.meter.add_input(data.start - at);
+        let data = next_data(file, at, size).map_err(shrank)?;
+        let hole = data.start - at;
+        if hole > 0 && sink.skip(hole)? {
+            sink.meter.add_input(hole);
             at = data.start;
         }
         while at < data.end {
@@ -53,11 +59,7 @@ pub(super) fn read_file(
                     source,
                 })?;
             if bytes == 0 {
-                return Err(DecodeError::Shrank {
-                    name: name.to_owned(),
-                    at,
-                    size,
-                });
+                return Err(shrank(at));
             }
             sink.push(&buffer[..bytes])?;
             sink.meter.add_input(bytes as u64);
@@ -65,10 +67,6 @@ pub(super) fn read_file(
         }
     }
     Ok(())
-}
-
-fn skip_hole(sink: &mut Sink<'_>, bytes: u64) -> bool {
-    bytes > 0 && sink.skip(bytes)
 }
 
 fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
@@ -82,7 +80,10 @@ fn read_at(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
 
 /// The next part of a file that is not a hole, at or after `at`: it begins and ends on block boundaries,
 /// or ends with the file. A file system that knows nothing of holes has one part.
-fn next_data(file: &File, at: u64, size: u64) -> std::ops::Range<u64> {
+///
+/// A file that is shorter than `size` now is an error, with its present end: to the system, what lies
+/// beyond the end looks as a hole does.
+fn next_data(file: &File, at: u64, size: u64) -> Result<Range<u64>, u64> {
     const BLOCK: u64 = BLOCK_BYTES as u64;
     let seek = |from: u64, whence| {
         let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
@@ -90,8 +91,11 @@ fn next_data(file: &File, at: u64, size: u64) -> std::ops::Range<u64> {
     };
     let start = match seek(at, Whence::SeekData) {
         Ok(start) => start.min(size),
-        // Nothing but a hole up to the end.
-        Err(Errno::ENXIO) => size,
+        // Nothing but a hole up to the end, wherever that is.
+        Err(Errno::ENXIO) => match seek(0, Whence::SeekEnd) {
+            Ok(end) if end < size => return Err(end),
+            _ => size,
+        },
         Err(_) => at,
     };
     // Only whole blocks can be skipped: begin in the block that has the data.
@@ -100,5 +104,5 @@ fn next_data(file: &File, at: u64, size: u64) -> std::ops::Range<u64> {
         Ok(end) if end > start => end.next_multiple_of(BLOCK).min(size),
         _ => size,
     };
-    begin..end
+    Ok(begin..end)
 }

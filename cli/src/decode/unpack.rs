@@ -64,6 +64,8 @@ pub(super) struct Unpacker<R> {
     last: bool,
     /// The input may end here.
     complete: bool,
+    /// Bytes of content made so far.
+    content: u64,
 }
 
 impl<R: Read> Unpacker<R> {
@@ -76,7 +78,13 @@ impl<R: Read> Unpacker<R> {
             end: 0,
             last: false,
             complete: false,
+            content: 0,
         }
+    }
+
+    /// Bytes of content made so far, also those before a fault.
+    pub(super) fn content_bytes(&self) -> u64 {
+        self.content
     }
 
     /// Fills `output` with content; less than that only at its end.
@@ -94,6 +102,7 @@ impl<R: Read> Unpacker<R> {
             let step = self.codec.step(input, &mut output[made..], self.last)?;
             self.start += step.taken;
             made += step.made;
+            self.content += step.made as u64;
             self.complete = step.complete;
             idle = match (step.taken, step.made) {
                 (0, 0) => idle + 1,

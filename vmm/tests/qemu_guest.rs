@@ -64,7 +64,9 @@ fn boot_disk(directory: &Path) -> Result<std::path::PathBuf> {
 }
 
 fn start(change: impl FnOnce(&mut fvm_vmm::domain::Domain)) -> Result<Option<Machine>> {
-    let Some(qemu) = qemu() else { return Ok(None) };
+    let Some(qemu) = qemu()? else {
+        return Ok(None);
+    };
     let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../templates/linux.xml");
     let mut domain = load(&template)?;
     domain.set_memory_mib(64);

@@ -44,7 +44,9 @@ fn real_place(machine: &mut Machine, alias: &str) -> Result<PciAddress> {
 }
 
 fn check(path: &Path) -> Result<()> {
-    let Some(qemu) = qemu() else { return Ok(()) };
+    let Some(qemu) = qemu()? else {
+        return Ok(());
+    };
     let domain = load(path)?;
     let setup = Setup {
         disks: BTreeMap::new(),
@@ -123,7 +125,9 @@ fn test_domains_launch_and_their_devices_sit_where_fvm_says() -> Result<()> {
 
 #[test]
 fn a_probe_knows_the_machine_types() -> Result<()> {
-    let Some(qemu) = qemu() else { return Ok(()) };
+    let Some(qemu) = qemu()? else {
+        return Ok(());
+    };
     let machine = qemu.machine("pc").context("pc")?;
     ensure!(machine.name.starts_with("pc-i440fx-"), "{machine:?}");
     ensure!(

@@ -254,7 +254,8 @@ fn consoles(domain: &mut Domain, place: &Place) -> Result<()> {
 }
 
 /// Where a target's name puts a disk if the template does not say.
-fn default_drive(bus: DiskBus, index: u32) -> Option<DriveAddress> {
+fn default_drive(bus: DiskBus, target: &str) -> Option<DriveAddress> {
+    let index = device::target_index(target)?;
     let at = |controller, bus, unit| DriveAddress {
         controller,
         bus,
@@ -266,7 +267,7 @@ fn default_drive(bus: DiskBus, index: u32) -> Option<DriveAddress> {
         DiskBus::Ide => Some(at(index / 4, index % 4 / 2, index % 2)),
         DiskBus::Sata => Some(at(index / 6, 0, index % 6)),
         DiskBus::Fdc => Some(at(index / 2, 0, index % 2)),
-        DiskBus::Nvme => Some(at(index, 0, 0)),
+        DiskBus::Nvme => Some(at(index, 0, device::nvme_namespace(target).unwrap_or(0))),
         DiskBus::Virtio | DiskBus::Usb => None,
     }
 }
@@ -280,8 +281,7 @@ fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<()> {
             return Err(place.refuse(format!("the target {:?} is given twice", disk.target)));
         }
         if disk.drive.is_none() {
-            disk.drive =
-                device::target_index(&disk.target).and_then(|index| default_drive(disk.bus, index));
+            disk.drive = default_drive(disk.bus, &disk.target);
         }
         let Some(drive) = disk.drive else { continue };
         let (controllers, units) = match disk.bus {
@@ -313,7 +313,13 @@ fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<()> {
 
 /// The controllers that disks and channels sit on.
 fn needed_controllers(domain: &mut Domain) {
-    for bus in [DiskBus::Ide, DiskBus::Scsi, DiskBus::Fdc, DiskBus::Sata] {
+    for bus in [
+        DiskBus::Ide,
+        DiskBus::Scsi,
+        DiskBus::Fdc,
+        DiskBus::Sata,
+        DiskBus::Nvme,
+    ] {
         let last = domain
             .devices
             .disks
@@ -326,6 +332,7 @@ fn needed_controllers(domain: &mut Domain) {
             DiskBus::Ide => ControllerKind::Ide,
             DiskBus::Fdc => ControllerKind::Fdc,
             DiskBus::Sata => ControllerKind::Sata,
+            DiskBus::Nvme => ControllerKind::Nvme,
             _ => ControllerKind::Scsi {
                 model: like_the_first_scsi(domain),
                 queues: None,

@@ -2,11 +2,11 @@
 
 use super::assignment::DiskBacking;
 use crate::domain::Disk;
-use nix::libc;
-use std::fs::OpenOptions;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::stat::{SFlag, fstat};
+use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
 /// The first number that is given out; below it are the standard streams.
@@ -56,27 +56,30 @@ impl FdTable {
     }
 
     /// Opens `path` as `disk` needs it and passes it.
-    ///
-    /// One descriptor is to read and write, one to read only, since QEMU opens a disk both ways; and
-    /// QEMU 9 and later want them to be past the page cache already when the disk is.
     pub fn pass_disk(&mut self, path: &Path, disk: &Disk) -> io::Result<DiskBacking> {
-        let flags = if disk.is_direct() { libc::O_DIRECT } else { 0 };
-        let open = |write: bool| {
-            let mut options = OpenOptions::new();
-            options
-                .read(true)
-                .write(write)
-                .custom_flags(flags)
-                .open(path)
-        };
-        let read = open(false)?;
-        let is_block_device = read.metadata()?.file_type().is_block_device();
-        let mut set = vec![OwnedFd::from(read)];
+        let mut fds = vec![OwnedFd::from(File::open(path)?)];
         if !disk.read_only {
-            set.push(open(true)?.into());
+            fds.push(OpenOptions::new().read(true).write(true).open(path)?.into());
+        }
+        self.pass_open_disk(fds, disk)
+    }
+
+    /// Passes descriptors of one disk: one to read and write unless it is read-only, and one to
+    /// read, since QEMU opens a disk both ways.
+    ///
+    /// QEMU 9 and later take only descriptors that are past the page cache exactly when the disk
+    /// is, so they are switched here.
+    pub fn pass_open_disk(&mut self, fds: Vec<OwnedFd>, disk: &Disk) -> io::Result<DiskBacking> {
+        let mut is_block_device = false;
+        for fd in &fds {
+            let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
+            is_block_device = kind == SFlag::S_IFBLK;
+            let mut flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
+            flags.set(OFlag::O_DIRECT, disk.is_direct());
+            fcntl(fd, FcntlArg::F_SETFL(flags))?;
         }
         Ok(DiskBacking {
-            path: self.pass_set(set),
+            path: self.pass_set(fds),
             is_block_device,
         })
     }
@@ -95,7 +98,6 @@ impl FdTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
 
     fn fd() -> OwnedFd {
         File::open("/dev/null").expect("/dev/null").into()

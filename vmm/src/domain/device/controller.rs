@@ -1,4 +1,4 @@
-//! Controllers: PCI, SCSI, IDE, SATA, USB, virtio-serial, floppy.
+//! Controllers: PCI, SCSI, IDE, SATA, NVMe, USB, virtio-serial, floppy.
 
 use crate::domain::address::{self, PciPlace};
 use crate::domain::error::Result;
@@ -97,6 +97,8 @@ pub enum ControllerKind {
         /// The first port of the EHCI that a companion serves.
         companion_port: Option<u32>,
     },
+    /// NVMe; its serial number is that of its disks.
+    Nvme,
     /// virtio-serial.
     VirtioSerial {
         /// The number of ports.
@@ -126,6 +128,7 @@ impl ControllerKind {
             Self::Sata => "sata",
             Self::Scsi { .. } => "scsi",
             Self::Usb { .. } => "usb",
+            Self::Nvme => "nvme",
             Self::VirtioSerial { .. } => "virtio-serial",
             Self::Pci { .. } => "pci",
         }
@@ -199,6 +202,7 @@ pub(crate) fn controller(node: &Node<'_>) -> Result<TemplateController> {
         }
         "fdc" => ControllerKind::Fdc,
         "sata" => ControllerKind::Sata,
+        "nvme" => ControllerKind::Nvme,
         "scsi" => scsi(node, &mut choose_model)?,
         "usb" => usb(node, &mut choose_model)?,
         "virtio-serial" => ControllerKind::VirtioSerial {
@@ -209,7 +213,7 @@ pub(crate) fn controller(node: &Node<'_>) -> Result<TemplateController> {
         other => {
             return Err(word.refuse_with(
                 format!("fvm does not support controllers of type {other:?}"),
-                "supported values here: ide, fdc, sata, scsi, usb, virtio-serial, pci",
+                "supported values here: ide, fdc, sata, scsi, usb, nvme, virtio-serial, pci",
             ));
         }
     };

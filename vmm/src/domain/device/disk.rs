@@ -301,7 +301,7 @@ fn target(node: &Node<'_>) -> Result<Target> {
         None => default_bus,
         Some(value) => value.choice(DiskBus::WORDS)?,
     };
-    if target_index(name).is_none() {
+    if target_index(name).is_none() || (prefix == "nvme" && nvme_namespace(name).is_none()) {
         return Err(dev.refuse(format!("{name:?} is not {prefix} with letters after it")));
     }
     let tray_open = match node.attr("tray") {
@@ -315,6 +315,16 @@ fn target(node: &Node<'_>) -> Result<Target> {
         node.attr("removable").map(|v| v.on_off()).transpose()?,
         node.attr("rotation_rate").map(|v| v.number()).transpose()?,
     ))
+}
+
+/// The namespace that an NVMe disk's name stands for, from 0: 1 for `nvme0n2`.
+pub(crate) fn nvme_namespace(name: &str) -> Option<u32> {
+    let (_, number) = name.strip_prefix("nvme")?.split_once('n')?;
+    number
+        .parse()
+        .ok()
+        .filter(|number| (1..=256).contains(number))
+        .map(|number: u32| number - 1)
 }
 
 /// The position that a target's name stands for: 0 for `sda`, 26 for `sdaa`, 1 for `nvme1n1`.

@@ -22,7 +22,7 @@ pub use simple::{
 
 pub(crate) use character::{channel, console, serial};
 pub(crate) use controller::{TemplateController, controller};
-pub(crate) use disk::{disk, target_index};
+pub(crate) use disk::{disk, nvme_namespace, target_index};
 pub(crate) use display::{graphics, video};
 pub(crate) use interface::interface;
 pub(crate) use simple::{balloon, input, panic, rng, sound, vsock, watchdog};

@@ -1,7 +1,7 @@
 //! PCI bridges and ports, and the controllers of other buses.
 
 use super::{ArgumentError, Builder, insert, object};
-use crate::domain::{Controller, ControllerKind, MachineKind, ScsiModel, UsbModel};
+use crate::domain::{Controller, ControllerKind, DiskBus, MachineKind, ScsiModel, UsbModel};
 
 impl Builder<'_> {
     pub(super) fn bridges(&mut self) -> Result<(), ArgumentError> {
@@ -69,6 +69,18 @@ impl Builder<'_> {
                     insert(&mut properties, "firstport", Some(first));
                 }
                 properties
+            }
+            ControllerKind::Nvme => {
+                let mut disks = self.domain.devices.disks.iter();
+                let serial = disks.find_map(|disk| match (disk.bus, disk.drive) {
+                    (DiskBus::Nvme, Some(drive)) if drive.controller == controller.index => {
+                        disk.serial.as_deref()
+                    }
+                    _ => None,
+                });
+                let serial =
+                    serial.map_or_else(|| format!("fvm-nvme{}", controller.index), str::to_owned);
+                object! {"driver": "nvme", "serial": serial}
             }
             ControllerKind::VirtioSerial { ports, vectors } => {
                 let mut properties = object! {"driver": "virtio-serial-pci"};

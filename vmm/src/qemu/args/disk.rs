@@ -2,7 +2,8 @@
 
 use super::{ArgumentError, Builder, JsonObject, insert, object};
 use crate::domain::{
-    Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, IoMode, MachineKind, ScsiModel,
+    Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, DriveAddress, IoMode,
+    MachineKind, ScsiModel,
 };
 
 impl Builder<'_> {
@@ -168,25 +169,34 @@ impl Builder<'_> {
         object! {"driver": driver, "bus": bus}
     }
 
-    /// An NVMe disk is a namespace on a controller of its own.
+    /// An NVMe disk is a namespace of its controller.
     fn nvme(&mut self, disk: &Disk, node: Option<String>) -> Result<(), ArgumentError> {
-        let controller = format!("nvme{}", disk.drive.unwrap_or_default().controller);
-        let mut properties = object! {"driver": "nvme"};
-        insert(&mut properties, "serial", disk.serial.as_deref());
-        self.pci_device(&controller, properties)?;
+        let drive = disk.drive.unwrap_or_default();
         let mut namespace = object! {
             "driver": "nvme-ns",
             "id": disk.alias,
-            "bus": controller,
-            "nsid": 1,
+            "bus": format!("nvme{}", drive.controller),
+            "nsid": drive.unit + 1,
             // QEMU would choose another one at every start.
-            "uuid": self.given.uuid,
+            "uuid": namespace_uuid(&self.given.uuid, drive),
         };
         insert(&mut namespace, "drive", node);
         insert(&mut namespace, "bootindex", disk.boot_index);
         block_sizes(&mut namespace, disk);
         self.device(namespace)
     }
+}
+
+/// An identity for a namespace that follows from the VM's and is no other namespace's.
+fn namespace_uuid(vm: &str, drive: DriveAddress) -> String {
+    let mut bytes = uuid::Uuid::parse_str(vm).unwrap_or_default().into_bytes();
+    for (byte, number) in bytes[12..]
+        .iter_mut()
+        .zip([drive.controller, drive.unit + 1])
+    {
+        *byte ^= u8::try_from(number % 256).unwrap_or_default();
+    }
+    uuid::Uuid::from_bytes(bytes).to_string()
 }
 
 fn block_sizes(properties: &mut JsonObject, disk: &Disk) {

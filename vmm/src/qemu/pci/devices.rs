@@ -159,7 +159,7 @@ fn other_controller(
             ScsiModel::VirtioScsi => Some((express, Role::Plain)),
             _ => Some(pci),
         },
-        ControllerKind::VirtioSerial { .. } => Some((express, Role::Plain)),
+        ControllerKind::VirtioSerial { .. } | ControllerKind::Nvme => Some((express, Role::Plain)),
         ControllerKind::Usb { model, .. } => {
             let part = |function| {
                 let index = controller.index;

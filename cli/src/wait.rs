@@ -313,3 +313,62 @@ fn judge(said: &[u8]) -> Probe {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::Ipv4Addr;
+    use tokio::{
+        io::AsyncWriteExt,
+        net::{TcpListener, TcpSocket},
+    };
+
+    /// What is found where somebody takes a connection, says this and hangs up.
+    async fn found(said: &'static [u8]) -> Probe {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(said).await.unwrap();
+        });
+        probe(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).await
+    }
+
+    #[tokio::test]
+    async fn an_ssh_server_is_known_by_what_it_says() {
+        assert_eq!(found(b"SSH-2.0-OpenSSH_10.0\r\n").await, Probe::Answers);
+        assert_eq!(found(b"").await, Probe::Mute);
+        let other = found(b"220 mail\x1b[2J ready\r\nmore\r\n").await;
+        assert_eq!(other, Probe::Stranger("220 mail\x1b[2J ready".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn somebody_who_never_stops_talking_is_cut_short() {
+        static ENDLESS: [u8; 1 << 20] = [b'x'; 1 << 20];
+        let Probe::Stranger(text) = found(&ENDLESS).await else {
+            panic!("that is no ssh server");
+        };
+        assert_eq!(text.len(), 80);
+    }
+
+    #[tokio::test]
+    async fn a_closed_port_refuses() {
+        // Bound but not listening: nobody else can take the port meanwhile.
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let found = probe(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).await;
+        assert_eq!(found, Probe::Refused);
+    }
+
+    #[test]
+    fn every_end_of_a_probe_is_a_sentence() {
+        let stranger = Probe::Stranger("220 mail".to_owned());
+        assert_eq!(
+            stranger.complaint(),
+            "what answers on port 22 is not ssh: '220 mail'"
+        );
+        assert!(Probe::Refused.complaint().contains("no ssh server"));
+        assert!(Probe::Silent.complaint().contains("nothing answers"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Commands for several VMs at once.
+
+use crate::{
+    daemon::{Daemon, lines, read_json},
+    fixtures::{batch, failure, success},
+};
+use fvm_vmm::api::{
+    Action, BatchReport, CreateVms, ErrorKind, Event, StopMode, StopVms, VmOutcome,
+};
+use std::sync::{Arc, Mutex};
+
+#[test]
+fn each_vm_has_a_line_and_the_status_is_that_of_the_failures() {
+    let report = batch(
+        Action::Create,
+        vec![
+            success(42),
+            failure(43, ErrorKind::Refused, "number 43 is taken"),
+            success(44),
+        ],
+    );
+    let ran = Daemon::reports(report.clone()).run(&["create", "debian", "42-44"]);
+    assert_eq!(ran.status, 4);
+    assert_eq!(
+        ran.stdout,
+        "42  created  fvm-debian-42  127.0.22.42\n44  created  fvm-debian-44  127.0.22.44\n"
+    );
+    assert_eq!(
+        ran.stderr,
+        "error: 43: number 43 is taken\nhint: try something else\n"
+    );
+    let ran = Daemon::reports(report.clone()).run(&["create", "debian", "42-44", "--json"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (4, ""));
+    let read: BatchReport = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(read, report);
+}
+
+#[test]
+fn failures_of_several_kinds_are_status_1() {
+    let report = batch(
+        Action::Delete,
+        vec![
+            failure(42, ErrorKind::NotFound, "there is no VM 42"),
+            failure(43, ErrorKind::Refused, "VM 43 is not yours"),
+        ],
+    );
+    assert_eq!(
+        Daemon::reports(report).run(&["delete", "42", "43"]).status,
+        1
+    );
+}
+
+#[test]
+fn what_is_deleted_has_no_report() {
+    let gone = VmOutcome {
+        report: None,
+        ..success(42)
+    };
+    let daemon = Daemon::reports(batch(Action::Delete, vec![gone]));
+    let ran = daemon.run(&["delete", "42"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "42  deleted\n"));
+    assert_eq!(daemon.requests(), ["POST /v1/vms/delete"]);
+}
+
+/// Runs a command and returns what it asked for.
+fn asked<T: serde::de::DeserializeOwned + Send + 'static>(
+    action: Action,
+    command: &[&str],
+) -> (T, Vec<String>) {
+    let asked = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&asked);
+    let daemon = Daemon::new(move |request| {
+        let kept = Arc::clone(&kept);
+        async move {
+            let request = read_json(request).await;
+            *kept.lock().unwrap() = Some(request);
+            lines(&[], Ok(batch(action, vec![success(42)])))
+        }
+    });
+    let ran = daemon.run(command);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let asked = asked.lock().unwrap().take().unwrap();
+    (asked, daemon.requests())
+}
+
+#[test]
+fn create_asks_for_what_was_typed() {
+    let dir = tempfile::tempdir().unwrap();
+    let template = dir.path().join("mine.xml");
+    std::fs::write(&template, "<domain/>").unwrap();
+    let template = template.to_str().unwrap();
+    let command = [
+        "create", "debian", "42,44", "43", "-m", "2G", "--cpus", "3", "-t", template,
+    ];
+    let (asked, requests) = asked::<CreateVms>(Action::Create, &command);
+    assert_eq!(
+        asked,
+        CreateVms {
+            image: "debian".parse().unwrap(),
+            vms: "42-44".parse().unwrap(),
+            template: Some("<domain/>".to_owned()),
+            memory_mib: Some(2048),
+            cpus: Some(3),
+        }
+    );
+    assert_eq!(requests, ["POST /v1/vms/create"]);
+}
+
+#[test]
+fn stop_is_hard_unless_it_is_graceful() {
+    let mode = |command: &[&str]| asked::<StopVms>(Action::Stop, command).0.mode;
+    assert_eq!(mode(&["stop", "42"]), StopMode::Hard);
+    assert_eq!(
+        mode(&["stop", "42", "--graceful"]),
+        StopMode::Graceful { timeout_s: 60 }
+    );
+    assert_eq!(
+        mode(&["stop", "42", "-g", "--timeout", "2m"]),
+        StopMode::Graceful { timeout_s: 120 }
+    );
+}
+
+fn with_events() -> Daemon {
+    let event = |warning, text: &str| Event {
+        vm: Some(42),
+        warning,
+        text: text.to_owned(),
+    };
+    Daemon::always(move || {
+        let events = [
+            event(false, "the disk is made"),
+            event(true, "/dev/kvm is missing: emulated"),
+        ];
+        lines(&events, Ok(batch(Action::Start, vec![success(42)])))
+    })
+}
+
+#[test]
+fn warnings_are_always_seen_and_steps_on_request() {
+    let daemon = with_events();
+    let warning = "warning: 42: /dev/kvm is missing: emulated\n";
+    let ran = daemon.run(&["start", "42"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, warning));
+    assert_eq!(ran.stdout, "42  started  127.0.22.42\n");
+    let ran = daemon.run(&["start", "42", "--json"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, warning));
+    let ran = daemon.run(&["start", "42", "--verbose"]);
+    assert_eq!(ran.stderr, format!("42: the disk is made\n{warning}"));
+}

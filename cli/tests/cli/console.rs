@@ -1,0 +1,236 @@
+//! The console: on a terminal, and in a script.
+
+use crate::{
+    daemon::{Answer, Daemon, json, refusal, whole},
+    fixtures::vm,
+    run::Ran,
+    terminal::{Terminal, until},
+};
+use fvm_vmm::api::{ApiError, ErrorKind, VmState, routes::CONSOLE_PROTOCOL};
+use hyper::{Request, StatusCode, body::Incoming, header};
+use hyper_util::rt::TokioIo;
+use nix::sys::signal::Signal;
+use std::{
+    io::Read,
+    process::{Command, Stdio},
+    sync::{Arc, Mutex},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
+
+/// A guest: what it has read, and how to end it.
+#[derive(Clone, Default)]
+struct Guest {
+    typed: Arc<Mutex<Vec<u8>>>,
+    end: Arc<Notify>,
+    /// It takes nothing of what is typed.
+    deaf: bool,
+}
+
+const REPLAY: &[u8] = b"login: \xff\x1b[1m";
+
+impl Guest {
+    fn daemon(&self) -> Daemon {
+        let guest = self.clone();
+        Daemon::new(move |request| guest.clone().answer(request))
+    }
+
+    async fn answer(self, request: Request<Incoming>) -> Answer {
+        if !request.uri().path().ends_with("/console") {
+            return json(&vm(42, VmState::Stopped));
+        }
+        assert_eq!(request.uri().path(), "/v1/vms/42/console");
+        assert_eq!(request.headers()[header::UPGRADE], CONSOLE_PROTOCOL);
+        tokio::spawn(async move {
+            let upgraded = hyper::upgrade::on(request).await.unwrap();
+            self.talk(TokioIo::new(upgraded)).await;
+        });
+        let mut answer = whole(StatusCode::SWITCHING_PROTOCOLS, "");
+        let headers = answer.headers_mut();
+        headers.insert(header::CONNECTION, "Upgrade".parse().unwrap());
+        headers.insert(header::UPGRADE, CONSOLE_PROTOCOL.parse().unwrap());
+        answer
+    }
+
+    async fn talk(self, mut line: TokioIo<hyper::upgrade::Upgraded>) {
+        line.write_all(REPLAY).await.unwrap();
+        let mut buffer = [0; 1024];
+        loop {
+            tokio::select! {
+                () = self.end.notified() => return,
+                read = line.read(&mut buffer), if !self.deaf => match read {
+                    Ok(bytes @ 1..) => {
+                        self.typed.lock().unwrap().extend_from_slice(&buffer[..bytes]);
+                        if line.write_all(b"<heard>").await.is_err() {
+                            return;
+                        }
+                    }
+                    _ => return,
+                },
+            }
+        }
+    }
+
+    fn heard(&self, what: &[u8]) -> bool {
+        *self.typed.lock().unwrap() == what
+    }
+}
+
+/// The console on a terminal, raw and with the replay on it.
+fn opened(daemon: &Daemon) -> Terminal {
+    let terminal = Terminal::start(daemon.fvm(&["console", "42"]));
+    terminal.shows("^] leaves it");
+    terminal.shows("login: ");
+    assert!(terminal.is_raw());
+    terminal
+}
+
+#[test]
+fn keys_go_to_the_guest_until_the_one_that_leaves() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    // What would end or stop a program, or be held back until the end of a line, without raw mode.
+    terminal.press(b"\x03\x1a\x04\x11a");
+    until("the guest has read the keys", || {
+        guest.heard(b"\x03\x1a\x04\x11a")
+    });
+    terminal.shows("<heard>");
+    terminal.press(b"bye\x1dnot this");
+    assert_eq!(terminal.end(), 0);
+    assert!(!terminal.is_raw());
+    assert!(!terminal.text().contains("bye"), "it was echoed");
+    assert!(!guest.typed.lock().unwrap().ends_with(b"not this"));
+}
+
+#[test]
+fn the_end_of_the_vm_ends_the_console() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    guest.end.notify_one();
+    assert_eq!(terminal.end(), 0);
+    terminal.shows("the console of VM 42 is closed: stopped");
+    assert!(!terminal.is_raw());
+}
+
+#[test]
+fn the_terminal_is_as_before_after_every_signal() {
+    for (signal, status) in [
+        (Signal::SIGTERM, 143),
+        (Signal::SIGINT, 130),
+        (Signal::SIGHUP, 129),
+        (Signal::SIGQUIT, 131),
+    ] {
+        let daemon = Guest::default().daemon();
+        let mut terminal = opened(&daemon);
+        terminal.signal(signal);
+        assert_eq!(terminal.end(), status, "{signal}");
+        assert!(!terminal.is_raw(), "{signal}");
+    }
+}
+
+#[test]
+fn a_stopped_console_gives_the_terminal_back_meanwhile() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    terminal.signal(Signal::SIGTSTP);
+    until("stopped", || terminal.state() == 'T');
+    assert!(!terminal.is_raw());
+    terminal.signal(Signal::SIGCONT);
+    until("raw again", || terminal.is_raw());
+    terminal.press(b"x");
+    until("the guest has read the key", || guest.heard(b"x"));
+    terminal.press(b"\x1d");
+    assert_eq!(terminal.end(), 0);
+}
+
+#[test]
+fn a_guest_that_does_not_read_keeps_nobody_from_leaving() {
+    let guest = Guest {
+        deaf: true,
+        ..Guest::default()
+    };
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    for _ in 0..2000 {
+        terminal.press(&[b'x'; 1024]);
+    }
+    terminal.press(b"\x1d");
+    assert_eq!(terminal.end(), 0);
+    assert!(!terminal.is_raw());
+}
+
+#[test]
+fn a_refusal_leaves_the_terminal_alone() {
+    let error = ApiError::new(ErrorKind::Refused, "VM 42 is stopped and has no console");
+    let daemon = Daemon::always(move || refusal(&error));
+    let mut terminal = Terminal::start(daemon.fvm(&["console", "42"]));
+    assert_eq!(terminal.end(), 4);
+    terminal.shows("VM 42 is stopped and has no console");
+    assert!(!terminal.is_raw());
+}
+
+fn finish(mut command: Command) -> Ran {
+    let output = command.stdout(Stdio::null()).output().unwrap();
+    output.into()
+}
+
+#[test]
+fn in_a_script_the_end_of_input_ends_nothing() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut child = daemon
+        .fvm(&["console", "42"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut shown = vec![0; REPLAY.len()];
+    stdout.read_exact(&mut shown).unwrap();
+    // Bytes as they are, also those that are no text.
+    assert_eq!(shown, REPLAY);
+    assert_eq!(child.try_wait().unwrap(), None);
+    guest.end.notify_one();
+    let ran: Ran = child.wait_with_output().unwrap().into();
+    assert_eq!(ran.status, 0);
+    assert_eq!(ran.stderr, "the console of VM 42 is closed: stopped\n");
+}
+
+#[test]
+fn in_a_script_every_byte_of_input_goes_to_the_guest() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let input = daemon.dir().join("input");
+    let typed: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+    std::fs::write(&input, &typed).unwrap();
+    let mut command = daemon.fvm(&["console", "42"]);
+    command.stdin(std::fs::File::open(&input).unwrap());
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until("the guest has read the file", || guest.heard(&typed));
+    guest.end.notify_one();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_script_leaves_when_its_time_is_over_or_its_reader_is_gone() {
+    let daemon = Guest::default().daemon();
+    let ran = finish(daemon.fvm(&["console", "42", "--timeout", "1s"]));
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    drop(reader);
+    let mut child = daemon
+        .fvm(&["console", "42"])
+        .stdout(writer)
+        .spawn()
+        .unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}

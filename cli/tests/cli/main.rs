@@ -1,0 +1,18 @@
+//! The program `fvm` as users run it, against an HTTP server on a Unix socket that answers with the API's types.
+//!
+//! What belongs to the command line alone is shown here: exit statuses, messages, streams, terminals. What the real
+//! daemon does is shown on lab hosts.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod batch;
+mod console;
+mod daemon;
+mod failures;
+mod fixtures;
+mod images;
+mod init;
+mod reports;
+mod run;
+mod terminal;
+mod waiting;

@@ -1,0 +1,128 @@
+//! Reports as text and as JSON.
+
+use crate::{
+    daemon::{Daemon, json},
+    fixtures::{image, new_host, vm},
+};
+use fvm_vmm::api::{HostReport, ImageList, REPORT_VERSION, VmList, VmReport, VmState};
+
+#[test]
+fn text_and_json_come_from_the_same_report() {
+    let list = VmList {
+        version: REPORT_VERSION,
+        vms: vec![vm(42, VmState::Stopped), vm(43, VmState::Crashed)],
+    };
+    let sent = list.clone();
+    let daemon = Daemon::always(move || json(&sent));
+    let ran = daemon.run(&["list", "--json"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(serde_json::from_str::<VmList>(&ran.stdout).unwrap(), list);
+    assert_eq!(ran.stdout.lines().count(), 1);
+    let ran = daemon.run(&["list"]);
+    assert_eq!(
+        ran.stdout,
+        "\
+VM  IMAGE   STATE    ADDRESS       MEMORY  CPUS     DISK  OWNER  UPTIME
+42  debian  stopped  127.0.22.42  512 MiB     1  2.0 GiB  root
+43  debian  crashed  127.0.22.43  512 MiB     1  2.0 GiB  root
+"
+    );
+    assert_eq!(daemon.requests(), ["GET /v1/vms", "GET /v1/vms"]);
+}
+
+#[test]
+fn info_is_of_one_vm() {
+    let daemon = Daemon::always(|| json(&vm(42, VmState::Running)));
+    let ran = daemon.run(&["info", "42"]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.stdout.contains("address  127.0.22.42\n"), "{ran:?}");
+    let ran = daemon.run(&["info", "42", "--json"]);
+    let read: VmReport = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(read, vm(42, VmState::Running));
+    assert_eq!(daemon.requests()[0], "GET /v1/vms/42");
+}
+
+#[test]
+fn images_are_listed() {
+    let list = ImageList {
+        version: REPORT_VERSION,
+        images: vec![image("debian")],
+    };
+    let daemon = Daemon::always(move || json(&list));
+    let ran = daemon.run(&["image", "list"]);
+    assert!(ran.stdout.contains("debian  2.0 GiB  61 MiB"), "{ran:?}");
+    assert_eq!(daemon.requests(), ["GET /v1/images"]);
+}
+
+#[test]
+fn status_says_by_its_exit_whether_the_host_is_able() {
+    let cases = [
+        (new_host(), 5, "run `sudo fvm init`"),
+        (
+            HostReport {
+                initialised: true,
+                ..new_host()
+            },
+            0,
+            "ready",
+        ),
+        (
+            HostReport {
+                initialised: true,
+                trouble: Some("the pool is full".to_owned()),
+                ..new_host()
+            },
+            5,
+            "the pool is full",
+        ),
+    ];
+    for (host, status, text) in cases {
+        let daemon = Daemon::always(move || json(&host));
+        let ran = daemon.run(&["status"]);
+        assert_eq!(ran.status, status, "{ran:?}");
+        assert!(ran.stdout.contains(text), "{ran:?}");
+    }
+}
+
+#[test]
+fn ssh_becomes_ssh() {
+    let daemon = Daemon::always(|| json(&vm(42, VmState::Running)));
+    // A client of the test's own, found first in the PATH.
+    let ssh = daemon.dir().join("ssh");
+    std::fs::write(&ssh, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 77\n").unwrap();
+    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let output = daemon
+        .fvm(&["ssh", "-l", "admin", "42", "--", "uname", "-a"])
+        .env("PATH", daemon.dir())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(77));
+    let arguments = String::from_utf8(output.stdout).unwrap();
+    let tail = "-l\nadmin\n--\n127.0.22.42\nuname\n-a\n";
+    assert!(arguments.ends_with(tail), "{arguments}");
+    assert!(
+        arguments.contains("StrictHostKeyChecking=no"),
+        "{arguments}"
+    );
+}
+
+#[test]
+fn ssh_to_a_vm_that_does_not_run_says_so() {
+    let daemon = Daemon::always(|| json(&vm(42, VmState::Stopped)));
+    let ran = daemon.run(&["ssh", "42", "uname"]);
+    assert_eq!(ran.status, 4);
+    assert_eq!(
+        ran.stderr,
+        "error: VM 42 is not running, it is stopped\n\
+         hint: start it with `fvm start 42 --wait ssh`\n"
+    );
+}
+
+#[test]
+fn a_host_without_ssh_is_told_so() {
+    let daemon = Daemon::always(|| json(&vm(42, VmState::Running)));
+    let output = daemon.fvm(&["ssh", "42"]).env("PATH", "/nowhere").output();
+    let output = output.unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no ssh client"));
+}

@@ -68,6 +68,8 @@ impl Connection {
                 )
             }
         };
+        // What came without being asked for is closed before the answer, not some time after.
+        drop(fds);
         self.send(&Return { id, answer })
     }
 

@@ -283,6 +283,15 @@ fn a_client_rebinds_after_netd_was_down() {
     assert_eq!(guest.addresses(), [lab.address(42)]);
 }
 
+fn has_kept_a_lease(kind: Kind, lab: &Lab) -> bool {
+    let kept = |name: &str| std::fs::read(lab.dir.path().join(name)).unwrap_or_default();
+    match kind {
+        Udhcpc => false,
+        Dhclient => String::from_utf8_lossy(&kept("dhclient.leases")).contains("expire "),
+        Dhcpcd => !kept("dhcpcd/eth0.lease").is_empty(),
+    }
+}
+
 fn reboots_with_a_stale_lease(kind: Kind) {
     let name = format!("{kind:?} reboots with a stale lease");
     let Some(lab) = Lab::new(&name, &PROGRAMS) else {
@@ -305,6 +314,9 @@ fn reboots_with_a_stale_lease(kind: Kind) {
     bind(&mut client, "fvm42", &other);
     let running = RealClient::start(kind, &lab, &guest);
     wait_for_address(&mut client, &lab, &guest, 77);
+    wait_for("the lease on the client's disk", || {
+        has_kept_a_lease(kind, &lab).then_some(())
+    });
     drop(running);
     guest.run(|| ip(&["address", "flush", "dev", "eth0"]));
     client.unbind("fvm42").unwrap();

@@ -160,6 +160,11 @@ impl LabHost {
         self.ssh.get(remote, local)
     }
 
+    /// Where the host's disk, logs and `qemu.pid` are while it lives.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// What the host's kernel and services printed on its serial port since it went on from its saved state.
     pub fn serial_log(&self) -> Result<String> {
         self.machine()?.serial_log()

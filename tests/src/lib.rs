@@ -12,6 +12,7 @@ mod guests;
 mod host;
 mod image;
 mod kvm_amd;
+mod left_behind;
 mod machine;
 mod needs;
 mod package;
@@ -25,6 +26,7 @@ mod tools;
 
 pub use crate::demo::{clean, demo};
 pub use crate::host::{LabHost, Needs};
+pub use crate::left_behind::NOTHING;
 pub use crate::machine::{Disk, Hardware};
 pub use crate::needs::lab_host;
 pub use crate::package::Build;

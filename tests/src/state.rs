@@ -17,7 +17,7 @@ use crate::ssh::Ssh;
 use crate::tools::Tools;
 
 /// How long a host may take to boot, on a machine that has other things to do.
-pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(300);
+pub(crate) const BOOT_LIMIT: Duration = Duration::from_secs(600);
 
 /// Hosts settle before they are saved: everything started, nothing waiting to be written.
 const SETTLE: &str = "

@@ -1,0 +1,61 @@
+# fvm: what people and CI type. Cargo does the building; this only puts its commands together.
+
+CARGO ?= cargo
+DESTDIR ?=
+PREFIX ?= /usr
+# Where cargo puts what it builds.
+target = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
+
+.PHONY: help prepare demo shell build test lint unit lab deb install clean
+
+help:
+	@echo "make demo      the main job, on a lab host"
+	@echo "make shell     a root shell on a fresh lab host with this build of fvm"
+	@echo "make test      all tests, as CI runs them"
+	@echo "make lint      formatting, clippy"
+	@echo "make deb       target/debian/fvm_VERSION_ARCH.deb"
+	@echo "make install   this build on this host (DESTDIR=, PREFIX=/usr)"
+
+# Packages that building and testing need: installed when root, named otherwise.
+prepare:
+	@packaging/prepare
+
+demo: prepare
+	$(CARGO) run --quiet --locked -p fvm-lab -- demo
+
+shell: prepare
+	$(CARGO) run --quiet --locked -p fvm-lab -- shell
+
+build:
+	$(CARGO) build --release --locked -p fvm -p fvm-vmm -p fvm-netd
+
+lint: prepare
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# Everything that needs no lab host: pure functions, and network namespaces when root.
+unit: prepare
+	$(CARGO) test --locked --workspace --exclude fvm-lab
+	$(CARGO) test --locked -p fvm-lab --lib --bins
+
+# On lab hosts: real device-mapper, real KVM, real DHCP clients.
+lab: prepare
+	$(CARGO) test --locked -p fvm-lab --tests -- --test-threads=2
+
+test: lint
+	$(CARGO) test --locked --workspace -- --test-threads=2
+
+deb: prepare build
+	mkdir -p target/debian
+	packaging/deb/build.sh $(target)/release target/debian/fvm.deb
+	mv target/debian/fvm.deb target/debian/$$(dpkg-deb -W --showformat='$${Package}_$${Version}_$${Architecture}.deb' target/debian/fvm.deb)
+	@ls target/debian/*.deb
+
+# Builds only when nothing is built yet, so that `make && sudo make install` does not run cargo as root.
+install:
+	@[ -x $(target)/release/fvmd ] || $(MAKE) build
+	packaging/install.sh $(target)/release "$(DESTDIR)" "$(PREFIX)"
+
+clean:
+	$(CARGO) run --quiet --locked -p fvm-lab -- clean
+	$(CARGO) clean

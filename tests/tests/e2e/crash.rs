@@ -1,0 +1,232 @@
+//! The daemon is killed between any two steps, and the power goes: the store and the pool agree afterwards,
+//! and what was acknowledged is there.
+
+use crate::ready_host;
+use anyhow::{Context, Result, ensure};
+use fvm_lab::{Build, Disk, LabHost, Needs};
+
+/// A shell function that runs a command with one fault point armed and waits until the daemon is back.
+const WITH_FAULT: &str = r#"
+with_fault() {
+    point=$1; shift
+    rm -f /run/fault-fired
+    mkdir -p /run/systemd/system/fvmd.service.d
+    printf '[Unit]\nStartLimitIntervalSec=0\n[Service]\nEnvironment=FVM_FAULT=%s FVM_FAULT_FIRED=/run/fault-fired\n' "$point" \
+        > /run/systemd/system/fvmd.service.d/fault.conf
+    systemctl daemon-reload
+    systemctl restart fvmd
+    if "$@"; then status=0; else status=$?; fi
+    [ -e /run/fault-fired ] || { echo "$point was never reached" >&2; return 99; }
+    rm /run/systemd/system/fvmd.service.d/fault.conf
+    systemctl daemon-reload
+    timeout 60 sh -c 'until fvm list > /dev/null 2>&1; do sleep 0.2; done'
+    return $status
+}
+"#;
+
+fn points(host: &LabHost, operation: &str) -> Result<Vec<String>> {
+    let all = host.ok("/usr/sbin/fvmd fault-points")?;
+    let points: Vec<String> = all
+        .lines()
+        .filter(|name| name.starts_with(operation))
+        .map(str::to_owned)
+        .collect();
+    ensure!(
+        !points.is_empty(),
+        "no fault points of {operation} in {all}"
+    );
+    Ok(points)
+}
+
+fn faulty() -> Needs {
+    Needs {
+        fvm: Some(Build::FaultPoints),
+        ..Needs::default()
+    }
+}
+
+/// Runs a command with a fault armed; true if it was acknowledged all the same.
+fn killed(host: &LabHost, point: &str, command: &str) -> Result<bool> {
+    let output = host.sh(&format!("{WITH_FAULT}\nwith_fault {point} {command}"))?;
+    let text = crate::said(&output);
+    ensure!(output.status.code() != Some(99), "{text}");
+    // Killed in the middle, the command says that it does not know, and not that it was done.
+    ensure!(
+        output.status.success() || text.contains("fvm list") || text.contains("went away"),
+        "{point}: {text}"
+    );
+    host.store_and_pool_agree()
+        .with_context(|| format!("killed at {point}"))?;
+    Ok(output.status.success())
+}
+
+#[test]
+fn a_create_that_is_killed_is_undone_or_done() -> Result<()> {
+    let Some(host) = ready_host(faulty())? else {
+        return Ok(());
+    };
+    let points = points(&host, "create/")?;
+    for point in &points {
+        killed(&host, point, "fvm create debian 42-44")?;
+        let there = host.ok("fvm list --json | jq -c '[.vms[].number]'")?;
+        // All of them or none; from the kernel's commit on, all.
+        let committed = points.iter().position(|name| name == "create/committed");
+        let expected = match points.iter().position(|name| name == point) >= committed {
+            true => "[42,43,44]",
+            false => "[]",
+        };
+        ensure!(there == expected, "killed at {point}, there are {there}");
+        host.ok("fvm create debian 45 && fvm delete 45")?;
+        host.ok("[ \"$(fvm list --json | jq '.vms | length')\" = 0 ] || fvm delete 42-44")?;
+        host.nothing_left()
+            .with_context(|| format!("killed at {point}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_delete_that_is_killed_is_gone_through_with() -> Result<()> {
+    let Some(host) = ready_host(faulty())? else {
+        return Ok(());
+    };
+    for point in points(&host, "delete/")? {
+        host.ok("fvm create debian 42,43 && fvm start 42")?;
+        killed(&host, &point, "fvm delete 42")?;
+        // Before it was marked nothing had been promised; from then on it is finished.
+        let expected = if point == "delete/stopped" {
+            "[42,43]"
+        } else {
+            "[43]"
+        };
+        let there = host.ok("fvm list --json | jq -c '[.vms[].number]'")?;
+        ensure!(there == expected, "killed at {point}, there are {there}");
+        host.ok(&format!(
+            "fvm delete {}",
+            if expected == "[43]" { "43" } else { "42,43" }
+        ))?;
+        host.nothing_left()
+            .with_context(|| format!("killed at {point}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_import_that_is_killed_leaves_nothing() -> Result<()> {
+    let Some(host) = ready_host(faulty())? else {
+        return Ok(());
+    };
+    for point in points(&host, "import/")? {
+        killed(&host, &point, "fvm image import other /lab/guests/bios.raw")?;
+        let images = host.ok("fvm image list --json | jq -c '[.images[].name]'")?;
+        ensure!(
+            images == "[\"debian\"]",
+            "killed at {point}, there are {images}"
+        );
+        host.nothing_left()
+            .with_context(|| format!("killed at {point}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_start_that_is_killed_runs_or_does_not() -> Result<()> {
+    let Some(host) = ready_host(faulty())? else {
+        return Ok(());
+    };
+    host.ok("fvm create debian 42")?;
+    for point in points(&host, "start/")? {
+        killed(&host, &point, "fvm start 42")?;
+        let state = host.ok("fvm info 42 --json | jq -r .state")?;
+        // A run that was recorded is found again; one that was not is ended.
+        let expected = if point == "start/recorded" {
+            "running"
+        } else {
+            "stopped"
+        };
+        ensure!(state == expected, "killed at {point}, it is {state}");
+        let qemus = host.ok("pgrep -c qemu-system || true")?;
+        ensure!(
+            qemus == if expected == "running" { "1" } else { "0" },
+            "killed at {point}: {qemus} QEMUs"
+        );
+    }
+    host.ok("fvm delete 42")?;
+    host.nothing_left()
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_power_cut() -> Result<()> {
+    let needs = Needs {
+        disk: Disk::Durable,
+        ..Needs::default()
+    };
+    let Some(mut host) = ready_host(needs)? else {
+        return Ok(());
+    };
+    for round in 0..3 {
+        // Each acknowledged step is noted durably; then the plug is pulled in the middle of the next ones.
+        let mut busy = host
+            .command(
+                "n=60; while :; do
+                     fvm create debian $n > /dev/null && echo created $n
+                     [ $((n % 3)) != 0 ] || { fvm delete $n > /dev/null && echo deleted $n; }
+                     n=$((n + 1)); [ $n -lt 200 ] || exit 0
+                 done",
+            )
+            .stdout(std::process::Stdio::piped())
+            .spawn()?;
+        let output = busy.stdout.take().context("no output")?;
+        let mut acknowledged = std::collections::BTreeSet::new();
+        let mut in_doubt = std::collections::BTreeSet::new();
+        for (lines, line) in std::io::BufRead::lines(std::io::BufReader::new(output)).enumerate() {
+            let line = line?;
+            let (what, number) = line.split_once(' ').context("a line of one word")?;
+            let number: u32 = number.parse()?;
+            match what {
+                "created" => {
+                    acknowledged.insert(number);
+                    // Its delete may be under way when the power goes.
+                    if number.is_multiple_of(3) {
+                        in_doubt.insert(number);
+                    }
+                }
+                _ => {
+                    acknowledged.remove(&number);
+                    in_doubt.remove(&number);
+                }
+            }
+            if lines >= 7 + round {
+                break;
+            }
+        }
+        host.power_cut()?;
+        let _ = busy.wait();
+        host.boot_again()?;
+        host.store_and_pool_agree()
+            .with_context(|| format!("round {round}"))?;
+        let list = host.ok("fvm list --json | jq -r '.vms[].number'")?;
+        let there: std::collections::BTreeSet<u32> = list
+            .lines()
+            .map(str::parse)
+            .collect::<std::result::Result<_, _>>()?;
+        let lost: Vec<_> = acknowledged
+            .difference(&there)
+            .filter(|number| !in_doubt.contains(number))
+            .collect();
+        ensure!(
+            lost.is_empty(),
+            "round {round}: acknowledged and lost: {lost:?}, of {acknowledged:?}"
+        );
+        // At most the two operations that were under way may have left more.
+        let extra = there.difference(&acknowledged).count();
+        ensure!(
+            extra <= 2,
+            "round {round}: {there:?} although only {acknowledged:?} were made"
+        );
+        let numbers: Vec<String> = there.iter().map(u32::to_string).collect();
+        host.ok(&format!("fvm delete {}", numbers.join(",")))?;
+        host.nothing_left()
+            .with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Who may do what, and what wrong input is told.
+
+use crate::{ready_host, refused, said};
+use anyhow::{Result, ensure};
+use fvm_lab::{Needs, lab_host};
+
+#[test]
+fn members_of_the_group_may_and_others_may_not() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok("useradd -m -G fvm ann && useradd -m eve")?;
+    host.ok("runuser -u ann -- fvm create debian 42")?;
+    ensure!(host.ok("fvm info 42 --json | jq .owner_uid")? == host.ok("id -u ann")?);
+    ensure!(host.ok("fvm list | grep ann")?.contains("42"));
+    host.ok("runuser -u ann -- fvm start 42 && runuser -u ann -- fvm delete 42")?;
+
+    refused(
+        &host,
+        "runuser -u eve -- fvm list",
+        4,
+        &["group fvm", "usermod"],
+    )?;
+    refused(
+        &host,
+        "runuser -u eve -- fvm create debian 43",
+        4,
+        &["group fvm"],
+    )?;
+    refused(
+        &host,
+        "runuser -u ann -- fvm init --yes",
+        4,
+        &["sudo fvm init"],
+    )?;
+    refused(
+        &host,
+        "runuser -u ann -- fvm init --remove --yes",
+        4,
+        &["sudo"],
+    )?;
+    // Not by raw HTTP either.
+    let raw = host.ok(
+        "runuser -u ann -- curl -s --unix-socket /run/fvm/fvm.sock -X POST -H 'content-type: application/json' \
+             -d '{}' http://fvm/v1/host/init",
+    )?;
+    ensure!(raw.contains("only root"), "{raw}");
+    host.nothing_left()
+}
+
+#[test]
+fn wrong_input_is_told_and_changes_nothing() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok("fvm create debian 42")?;
+    for (command, status, words) in [
+        ("fvm create none 43", 3, &["no image 'none'", "debian"][..]),
+        ("fvm create debian 42", 4, &["42 is taken", "fvm delete 42"]),
+        ("fvm create debian 41-43", 4, &["42 is taken"]),
+        (
+            "fvm create debian 5",
+            2,
+            &["5 is out of range", "20 to 220"],
+        ),
+        ("fvm create debian 300", 2, &["300 is out of range"]),
+        ("fvm create debian forty", 2, &["forty"]),
+        ("fvm create debian 44-43", 2, &["backwards"]),
+        ("fvm create debian 43 --memory 900T", 2, &["memory"]),
+        ("fvm create debian 43 --cpus 0", 2, &["0"]),
+        (
+            "fvm create debian 43 --template nonesuch",
+            3,
+            &["nonesuch", "linux-uefi"],
+        ),
+        ("fvm start 99", 3, &["no VM 99"]),
+        ("fvm stop 42", 4, &["VM 42 is not running"]),
+        ("fvm delete 99", 3, &["no VM 99"]),
+        ("fvm info 99", 3, &["no VM 99"]),
+        (
+            "fvm console 42 < /dev/null",
+            4,
+            &["not running", "fvm start 42"],
+        ),
+        ("fvm nonsense", 2, &["nonsense"]),
+    ] {
+        refused(&host, command, status, words)?;
+    }
+
+    host.ok(
+        "sed 's|</devices>|<flux capacitor=\"yes\"/></devices>|' /usr/share/fvm/templates/linux.xml > /root/flux.xml
+         sed 's|</domain>||' /usr/share/fvm/templates/linux.xml > /root/open.xml
+         printf '<!DOCTYPE x [<!ENTITY a \"b\">]><domain>&a;</domain>' > /root/entity.xml
+         sed 's|/dev/THINPOOL_VG/VM_NAME|/dev/vda|' /usr/share/fvm/templates/linux.xml > /root/steal.xml",
+    )?;
+    refused(
+        &host,
+        "fvm create debian 43 --template /root/flux.xml",
+        2,
+        &["/domain/devices/flux", "line"],
+    )?;
+    refused(
+        &host,
+        "fvm create debian 43 --template /root/open.xml",
+        2,
+        &["template"],
+    )?;
+    refused(
+        &host,
+        "fvm create debian 43 --template /root/entity.xml",
+        2,
+        &["template"],
+    )?;
+    refused(
+        &host,
+        "fvm create debian 43 --template /root/steal.xml",
+        2,
+        &["not the VM's own"],
+    )
+    .or_else(|_| {
+        refused(
+            &host,
+            "fvm create debian 43 --template /root/steal.xml",
+            2,
+            &["the VM's own"],
+        )
+    })?;
+    host.ok("fvm delete 42")?;
+    host.nothing_left()
+}
+
+#[test]
+fn without_the_daemon_every_command_says_so() -> Result<()> {
+    let Some(host) = lab_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok("systemctl stop fvmd.socket fvmd.service")?;
+    for command in [
+        "fvm list",
+        "fvm create debian 42",
+        "fvm image import x /lab/guests/bios.raw",
+        "fvm status",
+    ] {
+        let output = host.sh(command)?;
+        ensure!(
+            output.status.code() == Some(5),
+            "{command}: {}: {}",
+            output.status,
+            said(&output)
+        );
+        ensure!(
+            said(&output).contains("systemctl start fvmd.socket"),
+            "{command}: {}",
+            said(&output)
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! One VM's life: made, started, reached, seen, stopped, deleted.
+
+use crate::{KEY, WAIT, boot, json, ready_host, refused, said, ssh};
+use anyhow::{Context, Result, ensure};
+use fvm_lab::Needs;
+
+#[test]
+fn a_vm_lives_and_leaves_nothing() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok("fvm create debian 42")?;
+    let started = host.sh(&format!("fvm start 42 {WAIT}"))?;
+    ensure!(started.status.success(), "{}", said(&started));
+    ensure!(!said(&started).contains("emulated"), "{}", said(&started));
+
+    let seen = ssh(&host, 42, "ip -4 -o addr show dev eth0")?;
+    ensure!(
+        seen.contains("192.168.22.42/24"),
+        "the guest has another address: {seen}"
+    );
+    let info = json(&host, "fvm info 42")?;
+    ensure!(
+        info["state"] == "running" && info["accelerator"] == "kvm",
+        "{info}"
+    );
+    ensure!(info["address"] == "192.168.22.42", "{info}");
+
+    // The console replays what was printed before, takes what is typed, and `^]` leaves it.
+    let console = host.ok(
+        "{ sleep 1; printf '\\necho $((6*7))-typed\\n'; sleep 5; printf '\\035'; sleep 1; } | timeout 60 fvm console 42",
+    )?;
+    ensure!(
+        console.contains("GUEST READY 192.168.22.42"),
+        "no replay: {console}"
+    );
+    ensure!(
+        console.contains("42-typed"),
+        "typing did nothing: {console}"
+    );
+
+    // QEMU runs as its own user, without capabilities, under seccomp, in its own cgroup.
+    let pid = info["pid"].as_u64().context("no pid")?;
+    let status = host.ok(&format!("cat /proc/{pid}/status"))?;
+    for line in [
+        "Uid:\t1900000042\t1900000042",
+        "CapEff:\t0000000000000000",
+        "NoNewPrivs:\t1",
+        "Seccomp:\t2",
+    ] {
+        ensure!(status.contains(line), "no {line:?} in {status}");
+    }
+    let cgroup = host.ok(&format!("cat /proc/{pid}/cgroup"))?;
+    ensure!(cgroup == "0::/fvm.slice/fvmd.service/vm-42", "{cgroup}");
+
+    refused(&host, "fvm start 42", 4, &["VM 42 is already running"])?;
+    host.ok("fvm stop 42 --graceful --timeout 120s")?;
+    ensure!(json(&host, "fvm info 42")?["state"] == "stopped");
+    refused(&host, "fvm stop 42", 4, &["VM 42 is not running"])?;
+    host.ok("fvm delete 42")?;
+    host.nothing_left()
+}
+
+#[test]
+fn a_uefi_vm_boots_and_keeps_its_variables() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok("fvm image import uefi /lab/guests/uefi.raw.zst --template linux-uefi && fvm create uefi 43")?;
+    host.ok(&format!("fvm start 43 {WAIT}"))?;
+    ensure!(
+        ssh(&host, 43, "ls /sys/firmware")?.contains("efi"),
+        "the guest was not started by UEFI"
+    );
+    let variables = "stat -c %i /var/lib/fvm/vms/43/nvram.fd";
+    let before = host.ok(variables)?;
+    host.ok(&format!("fvm stop 43 && fvm start 43 {WAIT}"))?;
+    ensure!(
+        host.ok(variables)? == before,
+        "the variables were made anew"
+    );
+    host.ok("fvm delete 43")?;
+    host.nothing_left()
+}
+
+#[test]
+fn what_a_vm_writes_is_its_own_and_stays() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok("fvm create debian 42,43")?;
+    host.ok(&format!("fvm start 42 {WAIT}"))?;
+    ssh(&host, 42, "echo mine > /data/mark && sync")?;
+    host.ok(&format!("fvm stop 42 && fvm start 42,43 {WAIT}"))?;
+    ensure!(
+        ssh(&host, 42, "cat /data/mark")? == "mine",
+        "it is lost over a stop"
+    );
+    ensure!(
+        !ssh(&host, 43, "ls /data")?.contains("mark"),
+        "it shows in another VM"
+    );
+    host.ok("fvm delete 42,43")?;
+    host.nothing_left()
+}
+
+#[test]
+fn a_vm_whose_qemu_dies_is_crashed_with_a_cause_and_starts_again() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok("fvm create debian 42 && fvm start 42")?;
+    host.ok("kill -9 $(pgrep qemu-system)")?;
+    host.ok("timeout 30 sh -c 'until fvm info 42 --json | grep -q crashed; do sleep 0.1; done'")?;
+    let info = json(&host, "fvm info 42")?;
+    ensure!(
+        info["cause"]
+            .as_str()
+            .is_some_and(|cause| cause.contains("signal 9")),
+        "{info}"
+    );
+    host.ok("[ -z \"$(ls /run/fvm/vm /dev/fvm)\" ] && ! ip link show fvm42")?;
+    host.ok(&format!("fvm start 42 {WAIT} && fvm delete 42"))?;
+    host.nothing_left()
+}
+
+#[test]
+fn waiting_for_a_guest_that_never_asks_ends_with_the_cause() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    // A disk without a boot loader: the firmware says so on no console, and no DHCP request comes.
+    host.ok(
+        "truncate -s 64M /root/empty.raw && printf x | dd of=/root/empty.raw conv=notrunc status=none
+         fvm image import empty /root/empty.raw && fvm create empty 50",
+    )?;
+    let waited = host.sh("fvm start 50 --wait ssh --timeout 8s")?;
+    ensure!(waited.status.code() == Some(1), "{}", said(&waited));
+    ensure!(
+        said(&waited).contains("no DHCP request"),
+        "no cause: {}",
+        said(&waited)
+    );
+    ensure!(
+        boot(&host, 50)?["dhcp"]
+            .as_array()
+            .is_some_and(Vec::is_empty)
+    );
+    host.ok("fvm delete 50")?;
+    host.nothing_left()
+}
+
+#[test]
+fn a_guest_that_ignores_the_power_button_runs_on() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok(
+        "truncate -s 64M /root/empty.raw && printf x | dd of=/root/empty.raw conv=notrunc status=none
+         fvm image import empty /root/empty.raw && fvm create empty 50 && fvm start 50",
+    )?;
+    let stopped = host.sh("fvm stop 50 --graceful --timeout 2s")?;
+    ensure!(stopped.status.code() == Some(1), "{}", said(&stopped));
+    ensure!(
+        said(&stopped).contains("fvm stop 50"),
+        "no way out: {}",
+        said(&stopped)
+    );
+    ensure!(json(&host, "fvm info 50")?["state"] == "running");
+    host.ok(&format!(
+        "fvm stop 50 && fvm delete 50 && ! fvm ssh {KEY} 50 true"
+    ))?;
+    host.nothing_left()
+}

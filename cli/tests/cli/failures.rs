@@ -83,7 +83,7 @@ fn a_user_outside_the_group_is_status_4() {
     if nix::unistd::Uid::effective().is_root() {
         command.uid(65534).gid(65534);
     } else {
-        fs::set_permissions(&socket, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&socket, Permissions::from_mode(0o000)).unwrap();
     }
     let ran = command.output().unwrap().into();
     told(

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use fvm_netd::daemon::{Daemon, RateLimit, activated_listener, listen_at};
+use fvm_netd::daemon::{
+    Daemon, RateLimit, activated_listener, listen_at, lock_down, raise_descriptor_limit,
+};
 
 /// The guests' DHCP server of fvm.
 ///
@@ -55,6 +57,7 @@ fn run(options: &Options) -> Result<Infallible, Box<dyn Error>> {
             "no socket was passed by the service manager; start fvm-netd.socket, or use --listen",
         )?,
     };
+    raise_descriptor_limit()?;
     let limit = RateLimit {
         per_second: options.rate,
         burst: options.rate.saturating_mul(2),
@@ -62,5 +65,7 @@ fn run(options: &Options) -> Result<Infallible, Box<dyn Error>> {
     let daemon = Daemon::new(listener, limit)?;
     // Nothing waits for this where there is no service manager.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    // From here on nothing is opened, and nothing can be.
+    lock_down()?;
     Ok(daemon.run()?)
 }

@@ -8,6 +8,7 @@ mod connection;
 mod listener;
 mod port;
 mod ports;
+mod sandbox;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,6 +26,7 @@ use ports::Ports;
 
 pub use bucket::RateLimit;
 pub use listener::{activated_listener, listen_at};
+pub use sandbox::{SandboxError, lock_down, raise_descriptor_limit};
 
 /// `fvm-netd` cannot go on.
 #[derive(Debug, thiserror::Error)]

@@ -66,6 +66,8 @@ fn an_address_by_a_process_without_rights() {
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
         assert_eq!(field(set), ["0000000000000000"], "{set}");
     }
+    assert_eq!(field("Seccomp:"), ["2"], "a filter of system calls");
+    assert_eq!(field("NoNewPrivs:"), ["1"]);
 }
 
 #[test]

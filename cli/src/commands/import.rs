@@ -12,11 +12,11 @@ use crate::{
 use fvm_vmm::api::{ApiError, ImageName, ImageReport, ImportHeader, routes};
 use std::{
     path::PathBuf,
-    sync::{Arc, OnceLock},
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// Pieces on their way between unpacking and the socket; each is about a MiB.
 const PIECES: usize = 4;
@@ -88,22 +88,22 @@ async fn upload(
         .out
         .transfer(&format!("importing {name}"), source.size());
     let meter = Arc::new(Meter::default());
-    let decoded = Arc::new(OnceLock::new());
+    let (failure_sender, mut failures) = oneshot::channel();
     let (sender, pieces) = mpsc::channel(PIECES);
-    {
-        let (meter, decoded) = (Arc::clone(&meter), Arc::clone(&decoded));
-        thread::spawn(move || {
-            let mut send = |piece: Vec<u8>| sender.blocking_send(piece.into()).is_ok();
-            let result = decode::encode(source, &header, &meter, &mut send);
-            // Before the sender goes: whoever sees the end of the pieces finds the reason here.
-            let _ = decoded.set(result);
-        });
-    }
+    let thread_meter = Arc::clone(&meter);
+    thread::spawn(move || {
+        let mut send = |piece: Vec<u8>| sender.blocking_send(piece.into()).is_ok();
+        if let Err(error) = decode::encode(source, &header, &thread_meter, &mut send) {
+            // Before the pieces end: whoever has seen their end finds the reason here.
+            let _ = failure_sender.send(error);
+        }
+    });
     let path = routes::image(name);
     let mut tell = |event| context.out.event(&event);
     let mut answer = std::pin::pin!(context.client.upload(&path, pieces, &mut tell));
     let mut tick = tokio::time::interval(TICK);
-    let mut given_up_at = None;
+    let mut failure = None;
+    let mut failed_at = None;
     // When unpacking fails, the body ends without the end of its block stream. The daemon drops what it has
     // and says so; waiting for that makes sure that nothing is left when this command ends.
     let answer = loop {
@@ -111,17 +111,15 @@ async fn upload(
             answer = &mut answer => break Some(answer),
             _ = tick.tick() => context.out.moved(&meter),
         }
-        if matches!(decoded.get(), Some(Err(_))) {
-            let since = given_up_at.get_or_insert_with(Instant::now);
+        failure = failure.or_else(|| failures.try_recv().ok());
+        if failure.is_some() {
+            let since = failed_at.get_or_insert_with(Instant::now);
             if since.elapsed() > GIVE_UP_LIMIT {
                 break None;
             }
         }
     };
-    let failed = Arc::into_inner(decoded)
-        .and_then(OnceLock::into_inner)
-        .and_then(Result::err);
-    conclude(answer, failed)
+    conclude(answer, failure.or_else(|| failures.try_recv().ok()))
 }
 
 /// The result of an import: of the two ends, the one that failed by itself has the reason.

@@ -7,20 +7,23 @@
 //! ```
 //!
 //! Each step may have been left half-way by a crash; [`ensure`] goes on from there. When a step fails,
-//! what the call itself made is taken away again and what it suspended is resumed.
+//! what the call itself made is taken away again and what it suspended is resumed. One thread at a time works
+//! at a device ([`Claim`]).
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::claim::Claim;
 use crate::error::{Error, Result};
 use crate::kernel::DeviceNumber;
 use crate::kernel::dm::{Dm, Suspend};
 use crate::kernel::message::{Device, TableLine};
 use crate::names::{self, Identity, Kind};
 
-/// Somebody (udev without its device-mapper rules, a curious `blkid`) may hold a device for a moment.
-const REMOVE_TRIES: u32 = 20;
-const REMOVE_PAUSE: Duration = Duration::from_millis(25);
+/// Somebody may hold a device for a moment: udev without its device-mapper rules, a curious `blkid`, or a
+/// child of this process that has not come to its `exec` yet.
+const BUSY_TRIES: u32 = 20;
+const BUSY_PAUSE: Duration = Duration::from_millis(25);
 
 /// Whether a call had anything to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -114,6 +117,7 @@ pub(crate) fn ensure(
     read_only: bool,
     may_replace: impl FnOnce(&TableLine) -> bool,
 ) -> Result<Ensured> {
+    let _claim = Claim::of(&identity.name());
     let Some(device) = dm.find(identity)? else {
         return make(dm, identity, line, read_only);
     };
@@ -123,6 +127,10 @@ pub(crate) fn ensure(
             device: name,
             found: format!("{} under the name {}", device.uuid, device.name),
         });
+    }
+    // Left by a crash before it was made live: no resume here may do that now.
+    if device.has_loaded_table() {
+        dm.clear(identity)?;
     }
     let old = dm.table(identity)?;
     let outcome = match &old {
@@ -146,8 +154,7 @@ pub(crate) fn ensure(
             });
         }
         None => {
-            dm.load(identity, line, read_only)?;
-            dm.resume(identity)?;
+            go_live(dm, identity, line, read_only)?;
             Outcome::Changed
         }
     };
@@ -172,21 +179,37 @@ fn make(dm: &Dm, identity: &Identity, line: &TableLine, read_only: bool) -> Resu
             });
         }
     };
-    let live = dm
-        .load(identity, line, read_only)
-        .and_then(|()| dm.resume(identity));
-    match live {
+    match go_live(dm, identity, line, read_only) {
         Ok(()) => Ok(Ensured {
             number: device.number,
             outcome: Outcome::Changed,
             made: true,
         }),
-        Err(error) => Err(error.then(remove(dm, identity).map(drop))),
+        Err(error) => Err(error.then(remove_claimed(dm, identity).map(drop))),
     }
 }
 
+/// Gives a device without a table its first.
+fn go_live(dm: &Dm, identity: &Identity, line: &TableLine, read_only: bool) -> Result<()> {
+    while_busy(|| dm.load(identity, line, read_only))?;
+    dm.resume(identity)
+}
+
+/// Does something again for a while, as long as a device is busy.
+fn while_busy(mut action: impl FnMut() -> Result<()>) -> Result<()> {
+    for _ in 1..BUSY_TRIES {
+        match action() {
+            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+                std::thread::sleep(BUSY_PAUSE);
+            }
+            other => return other,
+        }
+    }
+    action()
+}
+
 /// Gives a live device another table; it keeps the old one if that fails.
-pub(crate) fn replace(
+fn replace(
     dm: &Dm,
     identity: &Identity,
     old: &TableLine,
@@ -208,36 +231,35 @@ pub(crate) fn replace(
 
 /// Removes a device, if it is there.
 pub(crate) fn remove(dm: &Dm, identity: &Identity) -> Result<Outcome> {
-    let mut tries = REMOVE_TRIES;
-    loop {
-        tries -= 1;
-        match dm.remove(identity) {
-            Ok(()) => return Ok(Outcome::Changed),
-            Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
-                return Ok(Outcome::Unchanged);
-            }
-            Err(error) if error.raw_os_error() != Some(libc::EBUSY) => return Err(error),
-            Err(_) if tries > 0 => std::thread::sleep(REMOVE_PAUSE),
-            Err(_) => {
-                return match dm.find(identity)? {
-                    None => Ok(Outcome::Changed),
-                    Some(device) => Err(Error::Busy {
-                        device: device.name,
-                        open_count: device.open_count,
-                    }),
-                };
-            }
+    let _claim = Claim::of(&identity.name());
+    remove_claimed(dm, identity)
+}
+
+fn remove_claimed(dm: &Dm, identity: &Identity) -> Result<Outcome> {
+    match while_busy(|| dm.remove(identity)) {
+        Ok(()) => Ok(Outcome::Changed),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(Outcome::Unchanged),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+            let open_count = dm.find(identity)?.map_or(0, |device| device.open_count);
+            Err(Error::Busy {
+                device: identity.name(),
+                open_count,
+            })
         }
+        Err(error) => Err(error),
     }
 }
 
-/// Resumes what a crash left suspended among these devices' volumes.
+/// Resumes the volumes that a crash left suspended.
 pub(crate) fn resume_volumes(dm: &Dm, devices: &[ActiveDevice]) -> Result<()> {
     let failures = devices
         .iter()
         .filter(|device| matches!(device.identity.kind, Kind::Volume { .. }))
         .filter(|device| device.suspended && device.has_table)
-        .filter_map(|device| dm.resume(&device.identity).err())
+        .filter_map(|device| {
+            let _claim = Claim::of(&device.identity.name());
+            dm.resume(&device.identity).err()
+        })
         .collect();
     Error::all(failures)
 }

@@ -18,6 +18,7 @@
 //! Device-mapper is used by its ioctls alone, without `libdevmapper` and its agreement with udev: nothing
 //! here waits for udev, needs it to run, or lets it look into a guest's disk.
 
+mod claim;
 mod device;
 mod error;
 mod events;
@@ -48,3 +49,16 @@ pub use probe::probe;
 pub use stream::{BLOCK_BYTES, BlockWriter, SparseDigest, Written, digest_of, is_zero};
 pub use units::{Bytes, SECTOR_BYTES, Sectors};
 pub use volume::{Volume, VolumeSpec};
+
+#[cfg(test)]
+mod tests {
+    /// Compiles only if these may be used from any thread.
+    #[test]
+    fn everything_may_be_used_from_any_thread() {
+        fn check<T: Send + Sync>() {}
+        check::<crate::Pool>();
+        check::<crate::Volume>();
+        check::<crate::EventWatch>();
+        check::<crate::Error>();
+    }
+}

@@ -29,7 +29,8 @@ pub struct VolumeSpec {
     pub id: ThinId,
     /// Its identity in the store.
     pub uuid: Uuid,
-    /// Its length: whole sectors of 512 bytes.
+    /// Its length: whole sectors of 512 bytes. On a disk with blocks of 4 KiB the rest of the last one cannot
+    /// be reached.
     pub size: Bytes,
 }
 

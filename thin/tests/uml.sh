@@ -86,18 +86,15 @@ INIT
 chmod +x "$run/init"
 : >"$run/output"
 
-"$linux" mem=1536M rootfstype=hostfs rootflags="$root" ro \
+timeout -k 5 "$limit" "$linux" mem=1536M rootfstype=hostfs rootflags="$root" ro \
     ubda="$run/scratch.img" con=null con0=null,fd:1 quiet \
     host="$run" init=/first \
     >"$run/console" 2>&1 </dev/null &
 uml=$!
-( sleep "$limit" && kill "$uml" 2>/dev/null ) &
-watch=$!
 tail -n +1 -f --pid="$uml" "$run/output" &
 tail=$!
 wait "$uml" || true
 uml=
-kill "$watch" 2>/dev/null || true
 wait "$tail" || true
 
 if [ ! -e "$run/status" ]; then

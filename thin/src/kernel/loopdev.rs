@@ -55,7 +55,11 @@ impl Loop {
             let free = ioctl::free_loop(control.as_fd())
                 .map_err(Error::io("find a free loop device by", CONTROL))?;
             let node = PathBuf::from(format!("/dev/loop{free}"));
-            let device = open_node(&node)?;
+            let device = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(&node)
+                .map_err(Error::io("open", &node))?;
             match ioctl::configure_loop(device.as_fd(), file.as_fd(), flags) {
                 Ok(()) => return Self::opened(node, device, path),
                 Err(error) if error.raw_os_error() == Some(libc::EBUSY) && tries > 0 => tries -= 1,
@@ -79,7 +83,8 @@ impl Loop {
             return Ok(None);
         }
         let node = Path::new("/dev").join(name);
-        let device = open_node(&node)?;
+        // For reading only: closing a device that was open for writing makes udev look into it.
+        let device = File::open(&node).map_err(Error::io("open", &node))?;
         let info = match ioctl::loop_info(device.as_fd()) {
             Ok(info) => info,
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => return Ok(None),
@@ -150,14 +155,6 @@ impl Loop {
     pub(crate) fn refresh_size(&self) -> Result<()> {
         ioctl::refresh_loop_size(self.device.as_fd()).map_err(Error::io("enlarge", &self.node))
     }
-}
-
-fn open_node(node: &Path) -> Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(node)
-        .map_err(Error::io("open", node))
 }
 
 /// Opens the file with `O_DIRECT`, from which the loop device takes over the file system's block size;

@@ -12,7 +12,7 @@ const TARGET_BYTES: usize = 40;
 /// `DM_MAX_TYPE_NAME`.
 const TARGET_TYPE_BYTES: usize = 16;
 /// Room for a reply; doubled until it fits.
-const FIRST_BUFFER_BYTES: usize = 16 * 1024;
+const FIRST_BUFFER_BYTES: usize = 4 * 1024;
 const LARGEST_BUFFER_BYTES: usize = 16 * 1024 * 1024;
 /// The interface version that every request claims; each kernel answers all older ones.
 const VERSION: [u32; 3] = [4, 0, 0];
@@ -42,6 +42,7 @@ pub(crate) mod flags {
     pub(crate) const SUSPEND: u32 = 1 << 1;
     pub(crate) const STATUS_TABLE: u32 = 1 << 4;
     pub(crate) const ACTIVE_PRESENT: u32 = 1 << 5;
+    pub(crate) const INACTIVE_PRESENT: u32 = 1 << 6;
     pub(crate) const BUFFER_FULL: u32 = 1 << 8;
     pub(crate) const SKIP_LOCKFS: u32 = 1 << 10;
     pub(crate) const NO_FLUSH: u32 = 1 << 11;
@@ -256,6 +257,11 @@ impl Device {
     /// Whether it has a live table; one that was only created has none.
     pub(crate) fn has_table(&self) -> bool {
         self.flags & flags::ACTIVE_PRESENT != 0
+    }
+
+    /// Whether it has a table that waits to be made live by a resume.
+    pub(crate) fn has_loaded_table(&self) -> bool {
+        self.flags & flags::INACTIVE_PRESENT != 0
     }
 
     pub(crate) fn is_read_only(&self) -> bool {

@@ -3,17 +3,18 @@
 //! The kernel throws away the result of committing a message: `create_snap` may return success while the
 //! pool goes read-only. So a message's success counts for nothing here; what counts is the status read
 //! afterwards, in memory (`NOFLUSH`), which shows the new transaction id and a healthy pool only if the
-//! metadata were written.
+//! metadata were written. (A pool that ran out of data space meanwhile has written them: one that could not
+//! write its metadata is read-only, and never leaves that mode for another.)
 
 use tracing::debug;
 
-use crate::device;
 use crate::error::{Error, Result};
 use crate::id::{ThinId, TransactionId};
-use crate::kernel::dm::{Flush, Suspend};
-use crate::names::{self, Identity, Part};
+use crate::kernel::dm::Flush;
+use crate::names::Part;
 
 use super::Pool;
+use super::origins::Origins;
 
 /// One change of the pool's metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -118,16 +119,20 @@ impl Pool {
         };
         self.require(from, need)
             .map_err(|cause| error(KernelState::Unchanged, cause))?;
-        let origins = self
-            .active_origins(messages)
+        let origins = Origins::suspend(self, messages)
             .map_err(|cause| error(KernelState::Unchanged, cause))?;
-        let (sent, result) = self.send_with_suspended(&origins, messages);
-        result.map_err(|cause| match sent {
+        let (taken, sent) = self.send_all(messages);
+        let resumed = origins.resume();
+        let sent = match sent {
+            Ok(()) => resumed,
+            Err(error) => Err(error.then(resumed)),
+        };
+        sent.map_err(|cause| match taken {
             0 => error(KernelState::Unchanged, cause),
             _ => error(KernelState::Unknown, cause),
         })?;
         self.send(&format!("set_transaction_id {from} {target}"))
-            .and_then(|()| self.require(target, need))
+            .and_then(|()| self.require(target, Need::Metadata))
             .map_err(|cause| error(KernelState::Unknown, cause))?;
         debug!(pool = %self.spec.name, transaction = %target, ?messages, "committed");
         Ok(target)
@@ -187,75 +192,14 @@ impl Pool {
         }
     }
 
-    /// The devices that a snapshot is to be taken of and that are active and not suspended.
-    fn active_origins(&self, messages: &[Message]) -> Result<Vec<Identity>> {
-        let mut origins: Vec<ThinId> = messages
-            .iter()
-            .filter_map(|message| match message {
-                Message::CreateSnap { origin, .. } => Some(*origin),
-                Message::CreateThin { .. } | Message::Delete { .. } => None,
-            })
-            .collect();
-        origins.sort_unstable();
-        origins.dedup();
-        let mut active = Vec::new();
-        for origin in origins {
-            let name = names::volume_name(&self.spec.name, origin);
-            let Some(found) = self.dm.find_name(&name)? else {
-                continue;
-            };
-            let Some(identity) = Identity::parse(&found.name, &found.uuid)
-                .filter(|identity| identity.pool_uuid == self.spec.uuid)
-            else {
-                return Err(Error::NameTaken {
-                    device: name,
-                    found: found.uuid,
-                });
-            };
-            let found = device::active(identity, &found);
-            if found.has_table && !found.suspended {
-                active.push(found.identity);
+    /// Sends messages up to the first that fails. Returns how many the kernel took.
+    fn send_all(&self, messages: &[Message]) -> (usize, Result<()>) {
+        for (taken, &message) in messages.iter().enumerate() {
+            if let Err(error) = self.send_message(message) {
+                return (taken, Err(error));
             }
         }
-        Ok(active)
-    }
-
-    /// Sends the messages while the origins are suspended. Returns how many the kernel took.
-    fn send_with_suspended(
-        &self,
-        origins: &[Identity],
-        messages: &[Message],
-    ) -> (usize, Result<()>) {
-        let mut suspended = Vec::new();
-        let mut sent = 0;
-        let mut result = Ok(());
-        for origin in origins {
-            result = self.dm.suspend(origin, Suspend::Consistent);
-            if result.is_err() {
-                break;
-            }
-            suspended.push(origin);
-        }
-        if result.is_ok() {
-            for &message in messages {
-                result = self.send_message(message);
-                if result.is_err() {
-                    break;
-                }
-                sent += 1;
-            }
-        }
-        let resumed = Error::all(
-            suspended
-                .into_iter()
-                .filter_map(|origin| self.dm.resume(origin).err())
-                .collect(),
-        );
-        let result = match result {
-            Ok(()) => resumed,
-            Err(error) => Err(error.then(resumed)),
-        };
-        (sent, result)
+        (messages.len(), Ok(()))
     }
 }
 

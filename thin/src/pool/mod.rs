@@ -20,6 +20,7 @@ mod commit;
 mod extend;
 mod format;
 mod header;
+mod origins;
 mod spec;
 mod status;
 

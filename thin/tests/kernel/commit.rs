@@ -163,10 +163,10 @@ fn a_snapshot_under_load_holds_every_write_acknowledged_before_it() {
             let copy = pool
                 .activate_volume(&volume(100 + round, DISK), Access::ReadOnly)
                 .unwrap();
-            for n in 1..=before {
-                let found = read(&copy, (n - 1) * 4096, 4096);
+            let found = read(&copy, 0, before as usize * 4096);
+            for (n, block) in (1..=before).zip(found.chunks(4096)) {
                 assert_eq!(
-                    found[..8],
+                    block[..8],
                     n.to_le_bytes(),
                     "block {n} of {before}, round {round}"
                 );

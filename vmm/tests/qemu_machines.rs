@@ -1,12 +1,15 @@
 //! Every shipped template and every domain of `tests/domains`, launched paused under emulation:
 //! QEMU takes the arguments, and its devices sit where fvm says.
 
+#![allow(clippy::print_stderr)] // A skip must be seen.
+
 #[path = "common/machine.rs"]
 #[allow(dead_code)]
 mod machine;
 
 use anyhow::{Context, Result, ensure};
-use fvm_vmm::domain::{MachineKind, PciAddress};
+use fvm_vmm::domain::{Domain, GraphicsKind, MachineKind, PciAddress, VideoModel};
+use fvm_vmm::qemu::probe::Capabilities;
 use machine::{LIMIT, Machine, Setup, load, qemu};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -43,11 +46,37 @@ fn real_place(machine: &mut Machine, alias: &str) -> Result<PciAddress> {
     Ok(PciAddress::new(number, devfn >> 3).with_function(devfn & 7))
 }
 
+/// What this machine or this QEMU does not have of what a domain needs.
+fn lacking(qemu: &Capabilities, domain: &Domain) -> Option<&'static str> {
+    let devices = &domain.devices;
+    let spice = devices
+        .graphics
+        .iter()
+        .any(|graphics| graphics.kind == GraphicsKind::Spice)
+        || devices
+            .videos
+            .iter()
+            .any(|video| video.model == VideoModel::Qxl);
+    if domain.os.kernel.is_some() {
+        Some("its kernel is /dev/null")
+    } else if devices.vsock.is_some() && !Path::new("/dev/vhost-vsock").exists() {
+        Some("there is no /dev/vhost-vsock")
+    } else if spice && !qemu.has_device("qxl") {
+        Some("this QEMU has no SPICE")
+    } else {
+        None
+    }
+}
+
 fn check(path: &Path) -> Result<()> {
     let Some(qemu) = qemu()? else {
         return Ok(());
     };
     let domain = load(path)?;
+    if let Some(lacking) = lacking(&qemu, &domain) {
+        eprintln!("SKIPPED: {}: {lacking}", path.display());
+        return Ok(());
+    }
     let setup = Setup {
         disks: BTreeMap::new(),
         paused: true,
@@ -102,9 +131,17 @@ fn check(path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn check_all(directory: &str) -> Result<()> {
+fn check_all(directory: &str, wanted: fn(&str) -> bool) -> Result<()> {
     let mut failures = Vec::new();
     for path in xml_files(directory)? {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        if !wanted(&name) {
+            continue;
+        }
         if let Err(error) = check(&path) {
             failures.push(format!("{}: {error:#}", path.display()));
         }
@@ -115,12 +152,17 @@ fn check_all(directory: &str) -> Result<()> {
 
 #[test]
 fn shipped_templates_launch_and_their_devices_sit_where_fvm_says() -> Result<()> {
-    check_all("../templates")
+    check_all("../templates", |_| true)
 }
 
 #[test]
-fn test_domains_launch_and_their_devices_sit_where_fvm_says() -> Result<()> {
-    check_all("tests/domains")
+fn i440fx_domains_launch_and_their_devices_sit_where_fvm_says() -> Result<()> {
+    check_all("tests/domains", |name| !name.starts_with("q35-"))
+}
+
+#[test]
+fn q35_domains_launch_and_their_devices_sit_where_fvm_says() -> Result<()> {
+    check_all("tests/domains", |name| name.starts_with("q35-"))
 }
 
 #[test]

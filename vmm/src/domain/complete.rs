@@ -204,7 +204,7 @@ fn default_video(domain: &mut Domain, given: bool) {
     if !given && !devices.graphics.is_empty() {
         devices.videos.push(Video {
             alias: String::new(),
-            model: VideoModel::Vga,
+            model: VideoModel::Cirrus,
             primary: true,
             vram_kib: None,
             ram_kib: None,
@@ -276,6 +276,7 @@ fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<()> {
     let mut targets = BTreeSet::new();
     let mut drives = BTreeSet::new();
     let kind = domain.os.kind;
+    let controllers = &domain.devices.controllers;
     for (disk, place) in domain.devices.disks.iter_mut().zip(places) {
         if !targets.insert(disk.target.clone()) {
             return Err(place.refuse(format!("the target {:?} is given twice", disk.target)));
@@ -284,13 +285,13 @@ fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<()> {
             disk.drive = default_drive(disk.bus, &disk.target);
         }
         let Some(drive) = disk.drive else { continue };
-        let (controllers, units) = match disk.bus {
+        let (indexes, units) = match disk.bus {
             DiskBus::Ide => (1, 2),
             DiskBus::Fdc => (1, 2),
             DiskBus::Sata => (256, 6),
             _ => (256, 16384),
         };
-        if drive.controller >= controllers || drive.unit >= units {
+        if drive.controller >= indexes || drive.unit >= units {
             return Err(place.refuse(format!(
                 "there is no unit {} on bus {} of {} controller {}",
                 drive.unit,
@@ -298,6 +299,11 @@ fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<()> {
                 disk.bus.as_str(),
                 drive.controller
             )));
+        }
+        if disk.bus == DiskBus::Scsi
+            && let Some((word, most)) = scsi_limit(controllers, drive)
+        {
+            return Err(place.refuse(format!("a {word} controller has units up to {most} only")));
         }
         if disk.bus == DiskBus::Ide && kind == MachineKind::Q35 {
             let mut error = place.refuse("a q35 machine has no IDE controller");
@@ -309,6 +315,28 @@ fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The greatest unit of a SCSI adapter, if the drive's is beyond it.
+fn scsi_limit(controllers: &[Controller], drive: DriveAddress) -> Option<(&'static str, u32)> {
+    let model = controllers
+        .iter()
+        .find_map(|controller| match controller.kind {
+            ControllerKind::Scsi { model, .. } if controller.index == drive.controller => {
+                Some(model)
+            }
+            _ => None,
+        });
+    let model = model.unwrap_or(ScsiModel::LsiLogic);
+    let most = match model {
+        ScsiModel::VirtioScsi => 16383,
+        ScsiModel::LsiSas1078 => 255,
+        // The adapter is a target itself.
+        ScsiModel::LsiLogic | ScsiModel::Am53C974 | ScsiModel::Dc390 => 6,
+        ScsiModel::LsiSas1068 => 1,
+        ScsiModel::VmPvScsi => 0,
+    };
+    (drive.unit > most).then_some((model.as_str(), most))
 }
 
 /// The controllers that disks and channels sit on.
@@ -334,7 +362,7 @@ fn needed_controllers(domain: &mut Domain) {
             DiskBus::Sata => ControllerKind::Sata,
             DiskBus::Nvme => ControllerKind::Nvme,
             _ => ControllerKind::Scsi {
-                model: like_the_first_scsi(domain),
+                model: ScsiModel::LsiLogic,
                 queues: None,
                 iothread: None,
             },
@@ -356,18 +384,6 @@ fn needed_controllers(domain: &mut Domain) {
             add_missing(domain, kind, index);
         }
     }
-}
-
-fn like_the_first_scsi(domain: &Domain) -> ScsiModel {
-    domain
-        .devices
-        .controllers
-        .iter()
-        .find_map(|controller| match controller.kind {
-            ControllerKind::Scsi { model, .. } => Some(model),
-            _ => None,
-        })
-        .unwrap_or(ScsiModel::LsiLogic)
 }
 
 /// Ports of channels and virtio consoles: consoles may have port 0, channels start at 1.
@@ -495,6 +511,21 @@ fn boot_order(domain: &mut Domain, place: &Place) -> Result<()> {
 fn aliases(domain: &mut Domain) {
     let kind = domain.os.kind;
     let devices = &mut domain.devices;
+    let is_lsi = |controller: &&Controller| {
+        matches!(
+            controller.kind,
+            ControllerKind::Scsi {
+                model: ScsiModel::LsiLogic,
+                ..
+            }
+        )
+    };
+    let lsi: BTreeSet<u32> = devices
+        .controllers
+        .iter()
+        .filter(is_lsi)
+        .map(|c| c.index)
+        .collect();
     for disk in &mut devices.disks {
         let index = device::target_index(&disk.target).unwrap_or(0);
         let drive = disk.drive.unwrap_or_default();
@@ -507,6 +538,8 @@ fn aliases(domain: &mut Domain) {
         disk.alias = match disk.bus {
             DiskBus::Virtio => format!("virtio-disk{index}"),
             DiskBus::Usb => format!("usb-disk{index}"),
+            // The LSI adapter's units are targets: one number less.
+            DiskBus::Scsi if lsi.contains(&controller) => format!("scsi{controller}-{bus}-{unit}"),
             DiskBus::Scsi => format!("scsi{controller}-{bus}-{target}-{unit}"),
             other => format!("{}{controller}-{bus}-{unit}", other.as_str()),
         };

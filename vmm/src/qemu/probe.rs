@@ -110,19 +110,25 @@ impl Capabilities {
 
     /// The capabilities that every QEMU of `version` has, for arguments that nobody will run here.
     pub fn typical(version: Version) -> Self {
-        let suffix = version.to_string();
-        let machine = |prefix: &str, alias: &str, cpu_max: u32| Machine {
-            name: format!("{prefix}-{suffix}"),
-            alias: Some(alias.to_owned()),
+        let releases = (4..=version.major)
+            .flat_map(|major| (0..=2).map(move |minor| Version { major, minor }))
+            .filter(|release| *release <= version);
+        let machine = |prefix: &str, alias: &str, cpu_max: u32, release: Version| Machine {
+            name: format!("{prefix}-{release}"),
+            alias: (release == version).then(|| alias.to_owned()),
             cpu_max,
         };
         Self {
             binary: PathBuf::from("qemu-system-x86_64"),
             version,
-            machines: vec![
-                machine("pc-i440fx", "pc", 255),
-                machine("pc-q35", "q35", 288),
-            ],
+            machines: releases
+                .flat_map(|release| {
+                    [
+                        machine("pc-i440fx", "pc", 255, release),
+                        machine("pc-q35", "q35", 288, release),
+                    ]
+                })
+                .collect(),
             devices: BTreeSet::new(),
         }
     }

@@ -96,7 +96,7 @@ impl Builder<'_> {
 fn scsi_device(model: ScsiModel) -> &'static str {
     match model {
         ScsiModel::VirtioScsi => "virtio-scsi-pci",
-        ScsiModel::LsiLogic => "lsi",
+        ScsiModel::LsiLogic => "lsi53c895a",
         ScsiModel::LsiSas1068 => "mptsas1068",
         ScsiModel::LsiSas1078 => "megasas",
         ScsiModel::VmPvScsi => "pvscsi",

@@ -58,11 +58,23 @@ impl Builder<'_> {
     /// What `<features>` says that QEMU keeps with the processor.
     fn cpu_flags(&self, list: List) -> List {
         let (cpu, features) = (&self.domain.cpu, &self.domain.features);
-        let hyperv = &features.hyperv;
-        let mut list = list
+        let list = list
             .with_some("pmu", features.pmu.map(on_off))
             .with_some("kvm", features.kvm_hidden.map(|hidden| on_off(!hidden)))
             .with_some("kvm-pv-eoi", features.apic_eoi.map(on_off));
+        let list = match self.given.accel {
+            Accel::Kvm => self.hyperv_flags(list),
+            // QEMU has Hyper-V's interfaces only with KVM; older ones would not even start.
+            Accel::Tcg => list,
+        };
+        match cpu.cache_passthrough {
+            Some(true) => list.with("host-cache-info", "on").with("l3-cache", "off"),
+            Some(false) | None => list,
+        }
+    }
+
+    fn hyperv_flags(&self, mut list: List) -> List {
+        let hyperv = &self.domain.features.hyperv;
         if hyperv.passthrough {
             list = list.with("hv-passthrough", "on");
         }
@@ -76,11 +88,13 @@ impl Builder<'_> {
         if panics.iter().any(|panic| panic.model == PanicModel::Hyperv) {
             list = list.with("hv-crash", "on");
         }
-        list = list.with_some("hv-vendor-id", hyperv.vendor_id.as_ref());
-        match cpu.cache_passthrough {
-            Some(true) => list.with("host-cache-info", "on").with("l3-cache", "off"),
-            Some(false) | None => list,
-        }
+        let present = self
+            .domain
+            .clock
+            .timer(TimerName::Hypervclock)
+            .and_then(|t| t.present);
+        list.with_some("hv-vendor-id", hyperv.vendor_id.as_ref())
+            .with_some("hv-time", present.map(on_off))
     }
 
     /// The timers that are features of the processor.
@@ -91,7 +105,6 @@ impl Builder<'_> {
             .timer(TimerName::Tsc)
             .and_then(|timer| timer.frequency_hz);
         list.with_some("kvmclock", present(TimerName::Kvmclock).map(on_off))
-            .with_some("hv-time", present(TimerName::Hypervclock).map(on_off))
             .with_some("tsc-frequency", frequency)
     }
 }

@@ -2,8 +2,8 @@
 
 use super::{ArgumentError, Builder, JsonObject, insert, object};
 use crate::domain::{
-    Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, DriveAddress, IoMode,
-    MachineKind, ScsiModel,
+    Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, DriveAddress, ErrorPolicy,
+    IoMode, MachineKind, ScsiModel,
 };
 
 impl Builder<'_> {
@@ -102,14 +102,14 @@ impl Builder<'_> {
             }
         }
         let write_errors = disk.error_policy.map(|policy| policy.qemu());
+        // Reading cannot meet a full disk.
+        let for_both = disk
+            .error_policy
+            .filter(|policy| *policy != ErrorPolicy::Enospace);
         let read_errors = disk
             .read_error_policy
-            .or(disk.error_policy)
-            .map(|policy| match policy {
-                // Reading cannot meet a full disk.
-                crate::domain::ErrorPolicy::Enospace => "report",
-                other => other.qemu(),
-            });
+            .or(for_both)
+            .map(|policy| policy.qemu());
         insert(&mut properties, "werror", write_errors);
         insert(&mut properties, "rerror", read_errors);
         self.device(properties)

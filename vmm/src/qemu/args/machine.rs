@@ -48,6 +48,9 @@ impl Builder<'_> {
         }
         let features = &self.domain.features;
         let hpet = self.domain.clock.timer(TimerName::Hpet);
+        // Secure flash is secure because only system management mode may write it.
+        let secure = os.firmware.secure_boot == Some(true);
+        let smm = features.smm.or(secure.then_some(true));
         let mut list = List::starting(&machine.name)
             .with("usb", "off")
             .with("dump-guest-core", "off")
@@ -57,7 +60,7 @@ impl Builder<'_> {
                 "hpet",
                 on_off(hpet.and_then(|timer| timer.present).unwrap_or(true)),
             )
-            .with_some("smm", features.smm.map(on_off))
+            .with_some("smm", smm.map(on_off))
             .with_some("vmport", features.vmport.map(on_off));
         if self.domain.memory.nosharepages {
             list = list.with("mem-merge", "off");
@@ -194,8 +197,10 @@ impl Builder<'_> {
             MachineKind::I440fx => ("PIIX4_PM", self.domain.power),
             MachineKind::Q35 => ("ICH9-LPC", self.domain.power),
         };
+        // Without ACPI there is no power management.
+        let acpi = self.domain.features.acpi;
         for (state, enabled) in [("s3", power.suspend_to_mem), ("s4", power.suspend_to_disk)] {
-            if let Some(enabled) = enabled {
+            if let (Some(enabled), true) = (enabled, acpi) {
                 self.global(&format!("{device}.disable_{state}={}", u8::from(!enabled)));
             }
         }

@@ -114,8 +114,8 @@ impl Builder<'_> {
                 WatchdogModel::Itco => {}
             }
         }
-        // The chipset has the timer; by default it cannot reset the machine.
-        if domain.os.kind == MachineKind::Q35 && !domain.devices.watchdogs.is_empty() {
+        // The chipset always has a watchdog; by default it cannot reset the machine.
+        if domain.os.kind == MachineKind::Q35 {
             self.global("ICH9-LPC.noreboot=off");
         }
         Ok(())

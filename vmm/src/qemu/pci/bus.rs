@@ -10,6 +10,8 @@ pub(super) enum Connects {
     Pci,
     /// A PCI Express device.
     Pcie,
+    /// A device that stands for a part of the chipset, on the root bus only.
+    Integrated,
     /// A root port, of which eight share a slot.
     RootPort,
     /// A bridge from Express to conventional PCI.
@@ -47,10 +49,9 @@ impl Bus {
     fn new(model: PciModel) -> Self {
         use Connects::*;
         let (accepts, automatic, first_slot, last_slot): (&[Connects], _, _, _) = match model {
-            PciModel::PciRoot | PciModel::PciBridge | PciModel::PcieToPciBridge => {
-                (&[Pci, PciBridge], true, 1, 31)
-            }
-            PciModel::PcieRoot => (&[Pcie, RootPort, DmiToPciBridge], false, 1, 31),
+            PciModel::PciRoot => (&[Pci, Integrated, PciBridge], true, 1, 31),
+            PciModel::PciBridge | PciModel::PcieToPciBridge => (&[Pci, PciBridge], true, 1, 31),
+            PciModel::PcieRoot => (&[Pcie, Integrated, RootPort, DmiToPciBridge], false, 1, 31),
             PciModel::PcieRootPort => (&[Pcie, PcieToPciBridge], true, 0, 0),
             PciModel::DmiToPciBridge => (&[Pci, PciBridge], false, 0, 31),
         };

@@ -135,7 +135,7 @@ pub(super) fn devices(domain: &Domain, pci_controllers: &[Controller]) -> Vec<Pc
         .iter()
         .filter(|panic| panic.model == PanicModel::Pvpanic)
     {
-        add(&panic.alias, Connects::Pci, panic.pci, Role::Plain);
+        add(&panic.alias, Connects::Integrated, panic.pci, Role::Plain);
     }
     all
 }

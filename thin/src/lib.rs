@@ -48,7 +48,7 @@ pub use pool::{
 pub use probe::probe;
 pub use stream::{BLOCK_BYTES, BlockWriter, SparseDigest, Written, digest_of, is_zero};
 pub use units::{Bytes, SECTOR_BYTES, Sectors};
-pub use volume::{Volume, VolumeSpec};
+pub use volume::{Mapped, Volume, VolumeSpec};
 
 #[cfg(test)]
 mod tests {

@@ -118,6 +118,32 @@ impl Volume {
     }
 }
 
+/// What of a volume is mapped to blocks of the pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapped {
+    /// How many bytes, in whole chunks, those shared with other volumes included.
+    pub bytes: Bytes,
+    /// The end of the last mapped chunk; zero if there is none.
+    pub end: Bytes,
+}
+
+impl Mapped {
+    /// Reads a thin device's status: `<mapped sectors> <highest mapped sector>`, or `-` for the latter
+    /// where nothing is mapped (`drivers/md/dm-thin.c`, `thin_status`).
+    fn parse(params: &str) -> Option<Self> {
+        let (mapped, highest) = params.split_once(' ')?;
+        let bytes = |sectors: u64| sectors.checked_mul(SECTOR_BYTES).map(Bytes);
+        let end = match highest {
+            "-" => 0,
+            number => number.parse::<u64>().ok()?.checked_add(1)?,
+        };
+        Some(Self {
+            bytes: bytes(mapped.parse().ok()?)?,
+            end: bytes(end)?,
+        })
+    }
+}
+
 impl Pool {
     fn volume_identity(&self, id: ThinId, uuid: Uuid) -> Identity {
         Identity {
@@ -215,11 +241,11 @@ impl Pool {
         Ok(devices)
     }
 
-    /// How many bytes of an active volume are mapped, in whole chunks, shared ones included.
+    /// What of an active volume is mapped.
     ///
     /// # Errors
     /// [`Error::NotActive`], or [`Error::Unreadable`] if the pool failed.
-    pub fn mapped(&self, id: ThinId, uuid: Uuid) -> Result<Bytes> {
+    pub fn mapped(&self, id: ThinId, uuid: Uuid) -> Result<Mapped> {
         let identity = self.volume_identity(id, uuid);
         let line = match self.dm.status(&identity, crate::Flush::None) {
             Err(error) if error.raw_os_error() == Some(libc::ENXIO) => None,
@@ -228,18 +254,21 @@ impl Pool {
         let line = line.ok_or_else(|| Error::NotActive {
             device: identity.name(),
         })?;
-        // "<mapped sectors> <highest mapped sector>".
-        line.params
-            .split(' ')
-            .next()
-            .and_then(|sectors| sectors.parse::<u64>().ok())
-            .and_then(|sectors| sectors.checked_mul(SECTOR_BYTES))
-            .map(Bytes)
-            .ok_or_else(|| Error::Unreadable {
-                what: "status",
-                device: identity.name(),
-                text: line.params.clone(),
-            })
+        Mapped::parse(&line.params).ok_or_else(|| Error::Unreadable {
+            what: "status",
+            device: identity.name(),
+            text: line.params.clone(),
+        })
+    }
+
+    /// Gives an active volume's blocks back to the pool, as [`Volume::discard`] does, without going over
+    /// what lies behind the last of them: a disk of many TiB that holds little takes no longer than a small
+    /// one.
+    ///
+    /// # Errors
+    /// As [`Pool::mapped`] and [`Volume::discard`].
+    pub fn discard_mapped(&self, spec: &VolumeSpec, volume: &Volume) -> Result<()> {
+        volume.discard_range(Bytes(0), self.mapped(spec.id, spec.uuid)?.end)
     }
 
     fn number(&self) -> Result<DeviceNumber> {
@@ -249,6 +278,34 @@ impl Pool {
             None => Err(Error::NotActive {
                 device: identity.name(),
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_what_is_mapped_and_where_it_ends() {
+        let mapped = |bytes, end| {
+            Some(Mapped {
+                bytes: Bytes(bytes),
+                end: Bytes(end),
+            })
+        };
+        assert_eq!(Mapped::parse("0 -"), mapped(0, 0));
+        assert_eq!(Mapped::parse("256 1023"), mapped(131_072, 524_288));
+        for wrong in [
+            "",
+            "Fail",
+            "Error",
+            "1",
+            "1 x",
+            "-1 5",
+            "99999999999999999999 1",
+        ] {
+            assert_eq!(Mapped::parse(wrong), None, "{wrong:?}");
         }
     }
 }

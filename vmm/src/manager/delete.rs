@@ -110,7 +110,7 @@ impl Manager {
         let failed =
             |error: fvm_thin::Error| failed("giving a volume's blocks back to the pool", &error);
         match host.pool.activate_volume(spec, Access::ReadWrite) {
-            Ok(volume) => volume.discard().map_err(failed),
+            Ok(volume) => host.pool.discard_mapped(spec, &volume).map_err(failed),
             // Interrupted after the pool had deleted it: there is nothing to give back.
             Err(error) if error.raw_os_error() == Some(libc::ENODATA) => Ok(()),
             Err(error) => Err(failed(error)),

@@ -11,6 +11,8 @@ mod display;
 mod machine;
 mod network;
 mod other;
+#[cfg(test)]
+mod tests;
 mod vector;
 
 use super::assignment::Assignment;

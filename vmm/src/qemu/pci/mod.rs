@@ -8,6 +8,8 @@
 
 mod bus;
 mod devices;
+#[cfg(test)]
+mod tests;
 
 use crate::domain::{Controller, ControllerKind, Domain, MachineKind, PciAddress, PciModel};
 use bus::{Buses, Chosen, Connects};

@@ -26,7 +26,7 @@ use std::{
     io::Read,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 use unpack::{Fault, Unpack, Unpacker};
@@ -38,7 +38,7 @@ const PIECE_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Meter {
     input: AtomicU64,
-    content: AtomicU64,
+    done: AtomicBool,
 }
 
 impl Meter {
@@ -47,9 +47,9 @@ impl Meter {
         self.input.load(Ordering::Relaxed)
     }
 
-    /// Bytes of the image that have come out of it.
-    pub(crate) fn content(&self) -> u64 {
-        self.content.load(Ordering::Relaxed)
+    /// True when all of it has been handed on.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done.load(Ordering::Relaxed)
     }
 
     fn add_input(&self, bytes: u64) {
@@ -101,19 +101,6 @@ struct Sink<'a> {
 impl Sink<'_> {
     fn push(&mut self, content: &[u8]) -> Result<(), DecodeError> {
         self.encoder.push(content, &mut self.out);
-        self.progress()
-    }
-
-    fn skip(&mut self, bytes: u64) -> Result<bool, DecodeError> {
-        let skipped = self.encoder.skip(bytes);
-        self.progress()?;
-        Ok(skipped)
-    }
-
-    fn progress(&mut self) -> Result<(), DecodeError> {
-        self.meter
-            .content
-            .store(self.encoder.content_bytes(), Ordering::Relaxed);
         if self.out.len() >= PIECE_BYTES {
             let piece = std::mem::replace(&mut self.out, Vec::with_capacity(2 * PIECE_BYTES));
             if !(self.send)(piece) {
@@ -123,13 +110,17 @@ impl Sink<'_> {
         Ok(())
     }
 
+    fn skip(&mut self, bytes: u64) -> bool {
+        self.encoder.skip(bytes)
+    }
+
     fn finish(mut self) -> Result<(), DecodeError> {
         self.encoder.finish(&mut self.out);
-        if (self.send)(self.out) {
-            Ok(())
-        } else {
-            Err(DecodeError::Stopped)
+        if !(self.send)(self.out) {
+            return Err(DecodeError::Stopped);
         }
+        self.meter.done.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -1,12 +1,18 @@
 //! Progress on a terminal; nothing anywhere else.
 
 use super::text::plain;
-use crate::decode::Meter;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::time::Duration;
+use crate::{
+    decode::Meter,
+    quantity::{Bytes, rough_duration},
+};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use std::{fmt, time::Duration};
 
 /// How often a running clock is drawn anew.
 pub(crate) const TICK: Duration = Duration::from_millis(200);
+
+/// How long a rate is measured before a time is predicted from it.
+const TRUST: Duration = Duration::from_secs(1);
 
 /// A bar or a line that goes away when it is dropped.
 #[derive(Debug)]
@@ -20,10 +26,8 @@ impl Progress {
     /// Bytes on their way, out of `total` if that is known.
     pub(super) fn transfer(what: &str, total: Option<u64>) -> Self {
         let template = match total {
-            Some(_) => {
-                "{prefix}  {bar:24} {percent:>3}%  {bytes} of {total_bytes}  {bytes_per_sec}  {msg}  {eta} left"
-            }
-            None => "{prefix}  {spinner} {bytes}  {bytes_per_sec}  {msg}  {elapsed}",
+            Some(_) => "{prefix}  {wide_bar} {percent:>3} %  {done} of {all}  {rate}/s  {msg}",
+            None => "{prefix}  {spinner} {done}  {rate}/s  {msg}",
         };
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         bar.set_style(style(template));
@@ -48,13 +52,15 @@ impl Progress {
 
     /// Shows how far a transfer has come.
     pub(crate) fn moved(&self, meter: &Meter) {
-        let content = crate::quantity::Bytes(meter.content());
-        self.bar.set_message(format!("{content} unpacked"));
         self.bar.set_position(meter.input());
-        if self.bounded && Some(meter.input()) >= self.bar.length() {
-            self.bar
-                .set_message(format!("{content} unpacked, being written"));
-        }
+        let message = if meter.is_done() {
+            "finishing".to_owned()
+        } else if self.bounded && self.bar.elapsed() > TRUST {
+            format!("{} left", rough_duration(self.bar.eta().as_secs()))
+        } else {
+            String::new()
+        };
+        self.bar.set_message(message);
     }
 
     /// Says something else.
@@ -79,4 +85,13 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
         .progress_chars("=> ")
+        .with_key("done", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{}", Bytes(state.pos()));
+        })
+        .with_key("all", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{}", Bytes(state.len().unwrap_or(0)));
+        })
+        .with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+            let _ = write!(out, "{}", Bytes(state.per_sec() as u64));
+        })
 }

@@ -3,6 +3,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, listen, socket, sockopt,
 };
@@ -19,6 +20,9 @@ pub fn activated_listener() -> Result<Option<OwnedFd>, DaemonError> {
         return Ok(None);
     };
     let listener = sys::adopt_listener(fd).map_err(failed("take over the control socket"))?;
+    // Waiting for a connection that was given up meanwhile must not stop everything else.
+    fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+        .map_err(super::failed("use the control socket"))?;
     match getsockopt(&listener, sockopt::SockType) {
         Ok(SockType::SeqPacket) => Ok(Some(listener)),
         Ok(_) => Err(DaemonError {

@@ -18,13 +18,17 @@
 pub mod binding;
 mod boot;
 pub mod frame;
+mod lease;
+mod name;
 mod options;
 pub mod reply;
 pub mod request;
 pub mod server;
 mod silence;
 
-pub use binding::{Binding, BindingError, Boot, BootFile, DnsName, LeaseTimes, StaticRoute};
+pub use binding::{Binding, BindingError, Boot, BootFile, StaticRoute};
+pub use lease::LeaseTimes;
+pub use name::DnsName;
 pub use options::MessageType;
 pub use server::{Exchange, Outcome, respond};
 pub use silence::Silence;

@@ -5,11 +5,11 @@
 
 use std::net::Ipv4Addr;
 
-use super::binding::{Binding, DnsName, LeaseTimes};
+use super::binding::Binding;
 use super::frame::PACKET_HEADERS_LEN;
 use super::options::code;
 use super::request::{COOKIE, Request};
-use super::{MessageType, boot};
+use super::{DnsName, LeaseTimes, MessageType, boot};
 
 /// The shortest message: that of BOOTP (RFC 951), which some clients and relays insist on.
 pub const MESSAGE_MIN: usize = 300;

@@ -13,6 +13,7 @@
 #[path = "../wire/mod.rs"]
 mod wire;
 
+mod activation;
 mod clients;
 mod control;
 mod isolation;

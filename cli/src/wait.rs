@@ -39,6 +39,16 @@ pub(crate) enum Goal {
     Ssh,
 }
 
+impl Goal {
+    /// What had not happened yet.
+    fn before(self) -> &'static str {
+        match self {
+            Self::Lease => "before it had its address",
+            Self::Ssh => "before ssh answered",
+        }
+    }
+}
+
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -183,55 +193,60 @@ impl Wait {
     fn ended(&self, state: VmState) -> ApiError {
         let cause = self.boot.as_ref().and_then(|boot| boot.vm.cause.as_deref());
         let because = cause.map(|cause| format!(": {cause}")).unwrap_or_default();
-        let message = match state {
-            VmState::Crashed => format!("it crashed while booting{because}"),
-            _ => format!("it is {state}, {} did not come{because}", self.goal),
+        let (number, before) = (self.number, self.goal.before());
+        let happened = match state {
+            VmState::Crashed => "crashed",
+            VmState::Deleting => "was deleted",
+            VmState::Stopping => "was told to stop",
+            _ => "stopped",
         };
-        self.explained(message)
+        let message = format!("VM {number} {happened} {before}{because}");
+        self.explained(message).hint(format!(
+            "start it without --wait and watch it with `fvm console {number}`"
+        ))
     }
 
     /// The error for a VM that took too long.
     fn too_late(&self) -> ApiError {
-        let limit = self.limit;
+        let (number, limit) = (self.number, self.limit);
         let Some(boot) = &self.boot else {
-            let message = format!("nothing could be learned of it within {limit}");
+            let message = format!("nothing could be learned of VM {number} within {limit}");
             return self.explained(message);
         };
         let address = boot.vm.address;
         let message = match boot.vm.state {
             VmState::Paused => {
-                let cause = boot.vm.cause.as_deref().unwrap_or("for an unknown reason");
-                format!("it is paused and did not boot within {limit}: {cause}")
+                let cause = boot.vm.cause.as_deref().unwrap_or("the reason is unknown");
+                format!("VM {number} is paused, and was so for too long: {cause}")
             }
             _ if !boot.has_lease && boot.dhcp.is_empty() => {
-                format!("no DHCP request was seen on its port within {limit}")
+                format!("VM {number} has sent no DHCP request within {limit}")
             }
             _ if !boot.has_lease => {
-                format!("it asked for an address, but did not get one within {limit}")
+                format!("VM {number} has asked for its address, but not got it within {limit}")
             }
             _ => format!(
-                "it has its address {address}, but {} within {limit}",
+                "VM {number} has its address {address}, but {} within {limit}",
                 self.probe.complaint()
             ),
         };
-        self.explained(message)
+        self.explained(message).hint(format!(
+            "it goes on running: look at it with `fvm console {number}`"
+        ))
     }
 
-    /// The error with all that is known of the boot, and where to look for more.
+    /// The error with all that is known of the boot.
     fn explained(&self, message: String) -> ApiError {
         let mut error = ApiError::new(ErrorKind::Failed, message);
         if let Some(unanswered) = &self.unanswered {
-            error = error.detail(format!("last seen by fvmd some time ago: {unanswered}"));
+            error = error.detail(format!("fvmd could not be asked lately: {unanswered}"));
         }
         if let Some(boot) = &self.boot {
             for line in facts(boot) {
                 error = error.detail(line);
             }
         }
-        error.hint(format!(
-            "look at its console with `fvm console {}`; it was left as it is",
-            self.number
-        ))
+        error
     }
 }
 
@@ -239,10 +254,10 @@ impl Probe {
     fn complaint(&self) -> String {
         match self {
             Self::Untried | Self::Answers => "ssh was not reached".to_owned(),
-            Self::Refused => "port 22 refuses connections (no ssh server runs yet)".to_owned(),
-            Self::Silent => "nothing answers on port 22".to_owned(),
-            Self::Mute => "port 22 takes connections without a word of ssh".to_owned(),
-            Self::Stranger(said) => format!("what answers on port 22 is not ssh: '{said}'"),
+            Self::Refused => "no ssh server took connections on port 22".to_owned(),
+            Self::Silent => "port 22 did not answer".to_owned(),
+            Self::Mute => "port 22 took connections without a word of ssh".to_owned(),
+            Self::Stranger(said) => format!("what answered on port 22 was not ssh ('{said}')"),
         }
     }
 }
@@ -366,9 +381,9 @@ mod tests {
         let stranger = Probe::Stranger("220 mail".to_owned());
         assert_eq!(
             stranger.complaint(),
-            "what answers on port 22 is not ssh: '220 mail'"
+            "what answered on port 22 was not ssh ('220 mail')"
         );
         assert!(Probe::Refused.complaint().contains("no ssh server"));
-        assert!(Probe::Silent.complaint().contains("nothing answers"));
+        assert!(Probe::Silent.complaint().contains("did not answer"));
     }
 }

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::{
     exit::{CommandResult, Exit},
+    output::Plan,
     quantity::Bytes,
     units::{UnitError, Units},
 };
@@ -38,7 +39,7 @@ pub(crate) struct Init {
     /// A block device for the pool, instead of a sparse file; what is on it is lost
     #[arg(long, value_name = "DEV")]
     data: Option<PathBuf>,
-    /// A block device for the pool's metadata; without it, it shares the one of --data
+    /// A block device for the pool's metadata, instead of a file
     #[arg(long, value_name = "DEV", visible_alias = "meta", requires = "data")]
     metadata: Option<PathBuf>,
     /// The subnet of the VMs; VM 42 has the address 42 above its base
@@ -106,16 +107,16 @@ impl Init {
             metadata_device: self.metadata.map(to_send).transpose()?,
             subnet: self.subnet,
         };
-        let report = if self.dry_run {
-            look(context, units, &request).await?
+        if self.dry_run {
+            context.out.report(&look(context, units, &request).await?);
         } else if self.yes {
-            change(context, units, &request).await?
+            context.out.report(&change(context, units, &request).await?);
         } else if context.out.can_ask() {
-            return ask_and_change(context, units, request).await;
+            let report = ask_and_change(context, units, request).await?;
+            context.out.report(&report);
         } else {
             return Err(InitError::Unasked.into());
-        };
-        context.out.report(&report);
+        }
         Ok(Exit::DONE)
     }
 }
@@ -134,7 +135,7 @@ async fn look(
     context: &Context<'_>,
     units: &Units,
     request: &InitRequest,
-) -> Result<InitReport, ApiError> {
+) -> Result<Plan, ApiError> {
     let mut changes = units.changes();
     if units.silent() {
         context.out.note(
@@ -143,10 +144,10 @@ async fn look(
     } else {
         changes.extend(post(context, request).await?.changes);
     }
-    Ok(InitReport {
+    Ok(Plan(InitReport {
         version: REPORT_VERSION,
         changes,
-    })
+    }))
 }
 
 /// Changes what differs.
@@ -167,7 +168,7 @@ async fn ask_and_change(
     context: &Context<'_>,
     units: &Units,
     request: InitRequest,
-) -> CommandResult {
+) -> Result<InitReport, ApiError> {
     let started = units.start().map_err(InitError::from)?;
     let agreed = match agree(context, units, request).await {
         Ok(agreed) => agreed,
@@ -176,9 +177,7 @@ async fn ask_and_change(
             return Err(error);
         }
     };
-    let report = change(context, units, &agreed).await?;
-    context.out.report(&report);
-    Ok(Exit::DONE)
+    change(context, units, &agreed).await
 }
 
 /// The request that the user agrees to.
@@ -194,7 +193,7 @@ async fn agree(
         request.pool_bytes = Some(size.0);
         plan = show_plan(context, units, &request).await?;
     }
-    if !plan.changes.iter().any(|change| change.changed) {
+    if !plan.0.changes.iter().any(|change| change.changed) {
         return Ok(request);
     }
     match ask(context, "Change this? [y/N]")?
@@ -210,17 +209,17 @@ async fn show_plan(
     context: &Context<'_>,
     units: &Units,
     request: &InitRequest,
-) -> Result<InitReport, ApiError> {
+) -> Result<Plan, ApiError> {
     let dry = InitRequest {
         dry_run: true,
         ..request.clone()
     };
     let mut changes = units.changes();
     changes.extend(post(context, &dry).await?.changes);
-    let plan = InitReport {
+    let plan = Plan(InitReport {
         version: REPORT_VERSION,
         changes,
-    };
+    });
     context.out.preview(&plan);
     Ok(plan)
 }

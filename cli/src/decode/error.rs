@@ -1,6 +1,7 @@
 //! Why an image could not be read.
 
 use super::Format;
+use crate::quantity::Bytes;
 use std::io;
 
 /// What is wrong with the source of an import.
@@ -26,7 +27,7 @@ pub(crate) enum DecodeError {
     #[error("standard input is a terminal, not an image")]
     Terminal,
     /// Reading failed, which says nothing of the content.
-    #[error("cannot read {name} after {at} bytes")]
+    #[error("cannot read {name} after {}", Bytes(*at))]
     Read {
         /// The source as the user wrote it.
         name: String,
@@ -42,7 +43,7 @@ pub(crate) enum DecodeError {
         name: String,
     },
     /// It changed its size under our hands.
-    #[error("{name} became shorter while it was read: it ended after {at} of {size} bytes")]
+    #[error("{name} became shorter while it was read: it ended after {} of {}", Bytes(*at), Bytes(*size))]
     Shrank {
         /// The source as the user wrote it.
         name: String,
@@ -80,7 +81,7 @@ pub(crate) enum DecodeError {
         format: Format,
     },
     /// The decoder found an error.
-    #[error("{name} is damaged: {format} data is wrong after {content} bytes of content")]
+    #[error("{name} is damaged: its {format} data is wrong after {} of content", Bytes(*content))]
     Damaged {
         /// The source as the user wrote it.
         name: String,
@@ -92,7 +93,7 @@ pub(crate) enum DecodeError {
         source: io::Error,
     },
     /// It ends before its end.
-    #[error("{name} is damaged: {format} data is cut off after {content} bytes of content")]
+    #[error("{name} is damaged: its {format} data is cut off after {} of content", Bytes(*content))]
     Truncated {
         /// The source as the user wrote it.
         name: String,
@@ -103,7 +104,7 @@ pub(crate) enum DecodeError {
     },
     /// It goes on after its end.
     #[error(
-        "{name} is damaged: something that is not {format} data follows after {content} bytes of content"
+        "{name} is damaged: its {format} data is followed by something else after {} of content", Bytes(*content)
     )]
     Trailing {
         /// The source as the user wrote it.
@@ -114,7 +115,7 @@ pub(crate) enum DecodeError {
         content: u64,
     },
     /// A hostile or absurd file: unpacking it takes more memory than is given.
-    #[error("{name} needs more than {limit_mib} MiB of memory to unpack")]
+    #[error("{name} needs more than {} of memory to unpack", Bytes(limit_mib << 20))]
     Memory {
         /// The source as the user wrote it.
         name: String,

@@ -10,7 +10,7 @@ mod table;
 mod text;
 
 pub(crate) use progress::{Progress, TICK};
-pub(crate) use show::{Look, Show};
+pub(crate) use show::{Look, Plan, Show};
 
 use fvm_vmm::api::{Action, ApiError, BatchReport, Event, VmNumber, VmOutcome};
 use serde::Serialize;
@@ -190,7 +190,7 @@ impl Output {
 
     fn show_progress(&self, progress: impl FnOnce() -> Progress) {
         // Lines of `--verbose` say more, and a bar between them would only flicker.
-        if io::stderr().is_terminal() && !self.wishes.verbose {
+        if style::is_capable(&io::stderr()) && !self.wishes.verbose {
             *self.progress.borrow_mut() = Some(progress());
         }
     }

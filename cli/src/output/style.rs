@@ -17,6 +17,11 @@ pub(crate) enum Tone {
     Plain,
 }
 
+/// True if a stream is a terminal that can do more than print one line after the other.
+pub(crate) fn is_capable(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && env::var_os("TERM").is_some_and(|term| term != "dumb")
+}
+
 /// Whether a stream gets colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Palette {
@@ -24,12 +29,11 @@ pub(crate) struct Palette {
 }
 
 impl Palette {
-    /// For a stream: colour on terminals only, and not if `NO_COLOR` is set or the terminal is dumb.
+    /// For a stream: colour on terminals that can, unless `NO_COLOR` is set.
     pub(crate) fn of(stream: &impl IsTerminal) -> Self {
         let unwanted = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = env::var_os("TERM").is_none_or(|term| term == "dumb");
         Self {
-            colour: stream.is_terminal() && !unwanted && !dumb,
+            colour: is_capable(stream) && !unwanted,
         }
     }
 

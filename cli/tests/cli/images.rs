@@ -147,12 +147,12 @@ fn a_damaged_file_is_status_1_and_no_whole_stream() {
     for (bytes, error) in [
         (
             whole[..whole.len() / 2].to_vec(),
-            "gzip data is cut off after",
+            "its gzip data is cut off after",
         ),
         (flipped, "its checksum does not match"),
         (
             [&whole[..], b"<html>"].concat(),
-            "something that is not gzip data follows",
+            "its gzip data is followed by something else",
         ),
     ] {
         std::fs::write(&source, bytes).unwrap();

@@ -217,5 +217,6 @@ fn removing_wants_the_whole_word() {
     assert_eq!(terminal.end(), 0);
     assert_eq!(daemon.requests(), ["POST /v1/host/remove"]);
     let ran = run(&daemon, &["--remove", "--yes"]);
-    assert_eq!((ran.status, ran.stdout.lines().count()), (0, 2), "{ran:?}");
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert!(ran.stdout.starts_with("removed  pool "), "{ran:?}");
 }

@@ -82,10 +82,10 @@ fn no_dhcp_request_at_all_is_a_cause() {
     assert_eq!((ran.status, ran.stdout.as_str()), (1, ""));
     assert_eq!(
         ran.stderr,
-        "error: 42: no DHCP request was seen on its port within 1 s\n  \
+        "error: VM 42 has sent no DHCP request within 1 s\n  \
          DHCP: nothing\n  \
          console: Kernel panic - not syncing\n\
-         hint: look at its console with `fvm console 42`; it was left as it is\n"
+         hint: it goes on running: look at it with `fvm console 42`\n"
     );
 }
 
@@ -104,11 +104,11 @@ fn a_request_without_an_address_is_another() {
     assert_eq!(ran.status, 1);
     assert_eq!(
         ran.stderr,
-        "error: 42: it asked for an address, but did not get one within 1 s\n  \
+        "error: VM 42 has asked for its address, but not got it within 1 s\n  \
          DHCP after 2.1 s: DISCOVER -> OFFER 127.0.22.42\n  \
          DHCP after 62 s: REQUEST 10.0.0.9\u{fffd}[2J -> NAK\n  \
          console: nothing printed\n\
-         hint: look at its console with `fvm console 42`; it was left as it is\n"
+         hint: it goes on running: look at it with `fvm console 42`\n"
     );
 }
 
@@ -124,7 +124,7 @@ fn a_crash_ends_the_waiting_at_once() {
     });
     let ran = daemon.run(&["start", "42", "--wait", "ssh", "--timeout", "1h"]);
     assert_eq!(ran.status, 1);
-    let start = "error: 42: it crashed while booting: QEMU was killed by signal 9\n";
+    let start = "error: VM 42 crashed before ssh answered: QEMU was killed by signal 9\n";
     assert!(ran.stderr.starts_with(start), "{ran:?}");
 }
 
@@ -134,7 +134,7 @@ fn so_does_a_stop_and_a_delete() {
     let ran = daemon.run(&["start", "42", "--wait", "ssh", "--timeout", "1h"]);
     assert!(
         ran.stderr
-            .starts_with("error: 42: it is stopped, ssh did not come\n"),
+            .starts_with("error: VM 42 stopped before ssh answered\n"),
         "{ran:?}"
     );
     let daemon = booting(vec![42], |_, _| {
@@ -142,7 +142,7 @@ fn so_does_a_stop_and_a_delete() {
     });
     let ran = daemon.run(&["start", "42", "--wait", "ssh", "--timeout", "1h"]);
     assert_eq!(ran.status, 3);
-    assert_eq!(ran.stderr, "error: 42: there is no VM 42\n");
+    assert_eq!(ran.stderr, "error: there is no VM 42\n");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn what_did_not_start_is_not_waited_for() {
     let ran = daemon.run(&["start", "42", "--wait", "ssh", "--timeout", "1h"]);
     assert_eq!(ran.status, 4);
     assert!(
-        ran.stderr.starts_with("error: 42: VM 42 runs already\n"),
+        ran.stderr.starts_with("error: VM 42 runs already\n"),
         "{ran:?}"
     );
     assert_eq!(daemon.requests(), ["POST /v1/vms/start"]);

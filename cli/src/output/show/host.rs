@@ -11,6 +11,7 @@ use crate::{
 use fvm_vmm::api::{
     Change, HostReport, InitReport, KvmReport, NetworkReport, PoolReport, RemoveReport,
 };
+use serde::Serialize;
 
 fn percent(part: u64, whole: u64) -> u64 {
     // Rounded up: what is not empty is never shown as 0 %.
@@ -20,11 +21,11 @@ fn percent(part: u64, whole: u64) -> u64 {
     }
 }
 
-fn changes(changes: &[Change], look: &Look) -> String {
+fn changes(changes: &[Change], changed: &str, look: &Look) -> String {
     let mut table = Table::plain();
     for change in changes {
         let (word, tone) = if change.changed {
-            ("changed", Tone::Warn)
+            (changed, Tone::Warn)
         } else {
             ("ok", Tone::Good)
         };
@@ -39,13 +40,24 @@ fn changes(changes: &[Change], look: &Look) -> String {
 
 impl Show for InitReport {
     fn show(&self, look: &Look) -> String {
-        changes(&self.changes, look)
+        changes(&self.changes, "changed", look)
     }
 }
 
 impl Show for RemoveReport {
     fn show(&self, look: &Look) -> String {
-        changes(&self.changes, look)
+        changes(&self.changes, "removed", look)
+    }
+}
+
+/// What an `init` would do: the report of a dry run.
+#[derive(Debug, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Plan(pub(crate) InitReport);
+
+impl Show for Plan {
+    fn show(&self, look: &Look) -> String {
+        changes(&self.0.changes, "to do", look)
     }
 }
 
@@ -181,6 +193,13 @@ templates  linux, linux-uefi
             "\
 changed  pool         20 GiB in /var/lib/fvm/pool.img
 ok       bridge fvm0  192.168.22.1/24
+"
+        );
+        assert_eq!(
+            Plan(report).show(&Look::fixed()),
+            "\
+to do  pool         20 GiB in /var/lib/fvm/pool.img
+ok     bridge fvm0  192.168.22.1/24
 "
         );
     }

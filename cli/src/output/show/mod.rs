@@ -4,6 +4,7 @@ mod host;
 mod image;
 mod vm;
 
+pub(crate) use host::Plan;
 pub(super) use vm::outcome;
 
 use super::{
@@ -62,7 +63,10 @@ pub(crate) trait Show {
 
 /// An error: what failed, details, and what to do next.
 pub(super) fn error(vm: Option<VmNumber>, error: &ApiError, palette: Palette) -> String {
-    let about = vm.map(|vm| format!("{vm}: ")).unwrap_or_default();
+    let about = match vm {
+        Some(vm) if !names(&error.message, vm) => format!("{vm}: "),
+        _ => String::new(),
+    };
     let label = palette.paint(Tone::Bad, "error:");
     let mut text = format!("{label} {about}{}", plain(&error.message));
     for detail in &error.details {
@@ -74,6 +78,15 @@ pub(super) fn error(vm: Option<VmNumber>, error: &ApiError, palette: Palette) ->
         text.push_str(&format!("\n{label} {}", plain(hint)));
     }
     text
+}
+
+/// True if a message says itself which VM it is about.
+fn names(message: &str, vm: VmNumber) -> bool {
+    let name = format!("VM {vm}");
+    message.match_indices(&name).any(|(at, _)| {
+        let rest = &message[at + name.len()..];
+        !rest.starts_with(|c: char| c.is_ascii_alphanumeric())
+    })
 }
 
 #[cfg(test)]
@@ -102,5 +115,16 @@ mod tests {
             error(Some(43), &told, Palette::COLOURLESS),
             "error: 43: it runs\u{fffd}[2J\n  since\u{fffd}yesterday\nhint: stop it"
         );
+    }
+
+    #[test]
+    fn the_vm_is_named_once() {
+        let shown = |text: &str| {
+            let told = ApiError::new(ErrorKind::Refused, text);
+            error(Some(43), &told, Palette::COLOURLESS)
+        };
+        assert_eq!(shown("VM 43 is stopped"), "error: VM 43 is stopped");
+        assert_eq!(shown("there is no VM 43"), "error: there is no VM 43");
+        assert_eq!(shown("VM 431 has it"), "error: 43: VM 431 has it");
     }
 }

@@ -176,6 +176,46 @@ fn a_snapshot_under_load_holds_every_write_acknowledged_before_it() {
     });
 }
 
+/// Suspending an origin freezes a file system on it: what was written is in the snapshot, clean, though
+/// nobody has synced it.
+#[test]
+fn a_mounted_origin_is_frozen_for_its_snapshot() {
+    need_host!();
+    let (test, pool) = TestPool::active(SIZE);
+    let origin = active_volume(&pool, 1, DISK);
+    let mounted = test.path("mounted");
+    std::fs::create_dir(&mounted).unwrap();
+    run("mkfs.ext4", &["-q", origin.path().to_str().unwrap()]);
+    let at = mounted.to_str().unwrap();
+    run("mount", &[origin.path().to_str().unwrap(), at]);
+    std::fs::write(mounted.join("file"), vec![0x5a; 1 << 20]).unwrap();
+    let taken = pool.commit(
+        transaction(&pool),
+        &[Message::CreateSnap {
+            id: id(2),
+            origin: id(1),
+        }],
+    );
+    // It runs again.
+    std::fs::write(mounted.join("later"), "after the snapshot").unwrap();
+    run("umount", &[at]);
+    taken.unwrap();
+
+    let copy = pool
+        .activate_volume(&volume(2, DISK), Access::ReadOnly)
+        .unwrap();
+    let copy = copy.path();
+    let header = run("dumpe2fs", &["-h", copy.to_str().unwrap()]);
+    assert!(!header.contains("needs_recovery"), "{header}");
+    // Without replaying its journal: what is on the disk is all there is.
+    run("mount", &["-o", "ro,noload", copy.to_str().unwrap(), at]);
+    let found = std::fs::read(mounted.join("file"));
+    let later = mounted.join("later").exists();
+    run("umount", &[at]);
+    assert!(found.is_ok_and(|bytes| bytes == vec![0x5a; 1 << 20]));
+    assert!(!later);
+}
+
 #[test]
 fn what_cannot_be_done_changes_nothing() {
     need_host!();
@@ -343,6 +383,24 @@ fn metadata_that_cannot_be_written_are_never_acknowledged() {
     Pool::deactivate(&test.spec).unwrap();
     let pool = Pool::activate(test.spec.clone()).unwrap();
     assert_eq!(pool.status(Flush::None).unwrap().transaction, store);
+}
+
+/// Here not even the transaction id's own message fails: only the status tells.
+#[test]
+fn a_transaction_id_that_cannot_be_written_is_never_acknowledged() {
+    need_host!();
+    let mut test = TestPool::new(SIZE);
+    let pool = on_flaky_metadata(&mut test);
+    create(&pool, [1]);
+    let store = transaction(&pool);
+    let_metadata_writes_fail(&test, true);
+    let error = pool.commit(store, &[]).unwrap_err();
+    assert_eq!(error.kernel, KernelState::Unknown, "{error:?}");
+    assert!(matches!(error.cause, Error::Unwell { .. }), "{error:?}");
+    let_metadata_writes_fail(&test, false);
+    Pool::deactivate(&test.spec).unwrap();
+    let pool = Pool::activate(test.spec.clone()).unwrap();
+    assert_eq!(transaction(&pool), store);
 }
 
 /// A full pool: no new volumes, but deleting gives it room again.

@@ -30,7 +30,7 @@ enum Kind {
 
 use Kind::{Dhclient, Dhcpcd, Udhcpc};
 
-const PROGRAMS: [&str; 4] = ["udhcpc", "dhclient", "dhcpcd", "unshare"];
+const PROGRAMS: [&str; 4] = ["busybox", "dhclient", "dhcpcd", "unshare"];
 
 /// What a client calls to configure the link: no more than address and route, so that nothing of the
 /// machine the test runs on is touched.
@@ -58,7 +58,10 @@ impl RealClient {
         let run = match kind {
             Udhcpc => {
                 let script = write_script(dir, "udhcpc.sh", UDHCPC_SCRIPT);
-                format!("exec udhcpc -f -i eth0 -t 20 -T 1 -s {}", script.display())
+                format!(
+                    "exec busybox udhcpc -f -i eth0 -t 20 -T 1 -s {}",
+                    script.display()
+                )
             }
             Dhclient => {
                 let script = write_script(dir, "dhclient.sh", DHCLIENT_SCRIPT);

@@ -328,21 +328,20 @@ fn descriptors_are_not_kept_longer_than_needed() {
 
 #[test]
 fn another_users_process_is_turned_away() {
-    let Some(lab) = Lab::new("another_users_process_is_turned_away", &["python3"]) else {
+    let Some(lab) = Lab::new("another_users_process_is_turned_away", &["perl"]) else {
         return;
     };
     let netd = Netd::start(&lab);
     use std::os::unix::fs::PermissionsExt;
     std::fs::set_permissions(&netd.socket, std::fs::Permissions::from_mode(0o777)).unwrap();
     std::fs::set_permissions(lab.dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-    let script = "import socket, sys\n\
-                  s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n\
-                  s.connect(sys.argv[1])\n\
-                  s.send(b'{\"id\":1,\"request\":\"hello\",\"version\":1}')\n\
-                  sys.stdout.write(repr(s.recv(1000)))";
+    let script = "socket(S, AF_UNIX, SOCK_SEQPACKET, 0) or die $!; \
+                  connect(S, sockaddr_un($ARGV[0])) or die $!; \
+                  send(S, '{\"id\":1,\"request\":\"hello\",\"version\":1}', 0) or die $!; \
+                  recv(S, $said, 1000, 0); print $said";
     let said_to = |uid: u32| {
-        let output = Command::new("python3")
-            .args(["-c", script])
+        let output = Command::new("perl")
+            .args(["-MSocket", "-e", script])
             .arg(&netd.socket)
             .uid(uid)
             .gid(uid)

@@ -16,6 +16,7 @@ mod wire;
 mod activation;
 mod clients;
 mod control;
+mod cycles;
 mod isolation;
 mod lab;
 mod leases;

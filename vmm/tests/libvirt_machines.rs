@@ -116,6 +116,8 @@ fn canonical_device(device: &Map<String, Value>, all: &Options) -> Map<String, V
     if device.get("driver").and_then(Value::as_str) == Some("virtconsole") {
         device.retain(|name, _| name == "driver");
     }
+    // libvirt sets it by QMP when the machine is there.
+    device.remove("guest-stats-polling-interval");
     // QEMU has two names for some; the one for the DC-390 is libvirt's alone.
     let names = [
         ("ahci", "ich9-ahci"),

@@ -8,7 +8,7 @@
 mod machine;
 
 use anyhow::{Context, Result, ensure};
-use fvm_vmm::domain::{Domain, GraphicsKind, MachineKind, PciAddress, VideoModel};
+use fvm_vmm::domain::{Domain, GraphicsKind, MachineKind, NicModel, PciAddress, VideoModel};
 use fvm_vmm::qemu::probe::Capabilities;
 use machine::{LIMIT, Machine, Setup, load, qemu};
 use serde_json::{Value, json};
@@ -61,6 +61,13 @@ fn lacking(qemu: &Capabilities, domain: &Domain) -> Option<&'static str> {
         Some("its kernel is /dev/null")
     } else if devices.vsock.is_some() && !Path::new("/dev/vhost-vsock").exists() {
         Some("there is no /dev/vhost-vsock")
+    } else if devices
+        .interfaces
+        .iter()
+        .any(|nic| nic.model == NicModel::Igb)
+        && !qemu.has_device("igb")
+    {
+        Some("this QEMU has no igb")
     } else if spice && !qemu.has_device("qxl") {
         Some("this QEMU has no SPICE")
     } else {
@@ -107,6 +114,10 @@ fn check(path: &Path) -> Result<()> {
     let buses = machine.client.execute("query-pci", json!({}), LIMIT)?;
     let devices = buses[0]["devices"].as_array().context("devices")?;
     for device in devices {
+        // The virtual functions of a card, which are nobody's until the guest switches them on.
+        if device["id"]["vendor"] == 0xffff {
+            continue;
+        }
         let number = |name: &str| device[name].as_u64().and_then(|n| u8::try_from(n).ok());
         let place = (
             number("slot").context("slot")?,
@@ -120,7 +131,6 @@ fn check(path: &Path) -> Result<()> {
             (Some(_), None) => ensure!(false, "unexpected {device}"),
         }
     }
-    ensure!(devices.len() >= on_root.len(), "{devices:?}");
     machine.client.quit(LIMIT)?;
     let end = machine.running.wait(LIMIT)?.context("QEMU ends")?;
     ensure!(end == fvm_vmm::qemu::ExitCause::Code(0), "{end:?}");

@@ -100,10 +100,17 @@ pub(crate) fn read(domain: &Node<'_>) -> Result<Clock> {
 
 fn timer(node: &Node<'_>) -> Result<Timer> {
     let name = node.need("name")?.choice(TimerName::WORDS)?;
-    let present = node
-        .attr("present")
-        .map(|value| value.yes_no())
-        .transpose()?;
+    let present = match name {
+        TimerName::Hpet | TimerName::Kvmclock | TimerName::Hypervclock => node
+            .attr("present")
+            .map(|value| value.yes_no())
+            .transpose()?,
+        // The others cannot be taken away.
+        TimerName::Rtc | TimerName::Pit | TimerName::Tsc => node
+            .attr("present")
+            .map(|value| value.choice(&[("yes", true)]))
+            .transpose()?,
+    };
     // What QEMU can do: the clock catches up or delays; the interval timer delays or discards.
     let policies: &[(&str, TickPolicy)] = match name {
         TimerName::Rtc => &[

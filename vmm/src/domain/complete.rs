@@ -62,6 +62,7 @@ pub(crate) fn complete(domain: &mut Domain, draft: Draft) -> Result<()> {
     }
     default_video(domain, draft.video_given);
     consoles(domain, &draft.domain)?;
+    iothreads(domain, &draft.domain)?;
     drive_addresses(domain, &draft.disks)?;
     needed_controllers(domain);
     virtio_serial_ports(domain, &draft.domain)?;
@@ -251,6 +252,31 @@ fn consoles(domain: &mut Domain, place: &Place) -> Result<()> {
         return Err(place.refuse("a machine has up to four serial lines, each with its own port"));
     }
     Ok(())
+}
+
+/// A thread must be there to be given something.
+fn iothreads(domain: &Domain, place: &Place) -> Result<()> {
+    let disks = domain.devices.disks.iter().filter_map(|disk| disk.iothread);
+    let controllers = domain
+        .devices
+        .controllers
+        .iter()
+        .filter_map(|c| match c.kind {
+            ControllerKind::Scsi { iothread, .. } => iothread,
+            _ => None,
+        });
+    match disks
+        .chain(controllers)
+        .find(|number| !(1..=domain.iothreads).contains(number))
+    {
+        Some(number) => {
+            let count = domain.iothreads;
+            Err(place.refuse(format!(
+                "there is no iothread {number}: <iothreads> says {count}"
+            )))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Where a target's name puts a disk if the template does not say.

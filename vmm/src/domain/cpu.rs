@@ -46,6 +46,18 @@ pub struct CpuFeature {
     pub policy: FeaturePolicy,
 }
 
+words! {
+    /// What the guest sees of the processor's caches.
+    pub enum CpuCache {
+        /// The host's sizes.
+        Passthrough = "passthrough",
+        /// A third level as QEMU has it.
+        Emulate = "emulate",
+        /// No third level.
+        Disable = "disable",
+    }
+}
+
 /// How the processors are arranged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Topology {
@@ -70,8 +82,8 @@ pub struct Cpu {
     pub features: Vec<CpuFeature>,
     /// The arrangement, if the template gives one.
     pub topology: Option<Topology>,
-    /// Whether the guest sees the host's cache sizes.
-    pub cache_passthrough: Option<bool>,
+    /// What the guest sees of the caches; `None` leaves it to QEMU.
+    pub cache: Option<CpuCache>,
 }
 
 impl Default for Cpu {
@@ -81,7 +93,7 @@ impl Default for Cpu {
             vendor_id: None,
             features: Vec::new(),
             topology: None,
-            cache_passthrough: None,
+            cache: None,
         }
     }
 }
@@ -91,7 +103,7 @@ pub(crate) fn read(domain: &Node<'_>, vcpus: u32) -> Result<Cpu> {
     let cpu = domain.child("cpu", |node| {
         node.ignore_attr("check");
         if let Some(matching) = node.attr("match") {
-            matching.choice(&[("exact", ()), ("minimum", ())])?;
+            matching.expect("exact")?;
         }
         let model = node.child("model", |model| {
             model.ignore_attr("fallback");
@@ -108,17 +120,15 @@ pub(crate) fn read(domain: &Node<'_>, vcpus: u32) -> Result<Cpu> {
                 "use mode='host-passthrough', or name a model",
             ));
         }
-        let migratable = node
-            .attr("migratable")
-            .map(|value| value.on_off())
-            .transpose()?;
         let mode = match node.attr("mode") {
             None => custom(model),
             Some(mode) => match mode.str() {
                 "custom" => custom(model),
                 "host-model" => CpuMode::HostModel,
                 "host-passthrough" => CpuMode::HostPassthrough {
-                    migratable: migratable.unwrap_or(true),
+                    migratable: node
+                        .attr("migratable")
+                        .map_or(Ok(true), |value| value.on_off())?,
                 },
                 "maximum" => CpuMode::Maximum,
                 _ => {
@@ -129,22 +139,24 @@ pub(crate) fn read(domain: &Node<'_>, vcpus: u32) -> Result<Cpu> {
                 }
             },
         };
-        let cache_passthrough = node.child("cache", |cache| {
-            if let Some(level) = cache.attr("level") {
-                level.expect("3")?;
+        let cache = node.child("cache", |cache| {
+            let mode = cache.need("mode")?;
+            let value = mode.choice(CpuCache::WORDS)?;
+            match cache.attr("level") {
+                Some(level) if value == CpuCache::Emulate => level.expect("3")?,
+                None if value == CpuCache::Emulate => {
+                    return Err(mode.refuse("only the cache of level='3' can be emulated"));
+                }
+                _ => {}
             }
-            cache.need("mode")?.choice(&[
-                ("passthrough", true),
-                ("disable", false),
-                ("emulate", false),
-            ])
+            Ok(value)
         })?;
         Ok(Cpu {
             mode,
             vendor_id,
             features: node.each("feature", feature)?,
             topology: node.child("topology", |topology| read_topology(topology, vcpus))?,
-            cache_passthrough,
+            cache,
         })
     })?;
     Ok(cpu.unwrap_or_default())

@@ -22,7 +22,7 @@ mod xml;
 
 pub use address::{DriveAddress, PciAddress, PciPlace, UsbAddress, VirtioSerialAddress};
 pub use clock::{Clock, ClockOffset, TickPolicy, Timer, TimerName};
-pub use cpu::{Cpu, CpuFeature, CpuMode, FeaturePolicy, Topology};
+pub use cpu::{Cpu, CpuCache, CpuFeature, CpuMode, FeaturePolicy, Topology};
 pub use device::*;
 pub use error::{TemplateError, Warning};
 pub use features::{Features, HypervFeatures};

@@ -33,8 +33,8 @@ pub struct Domain {
     pub lifecycle: Lifecycle,
     /// Sleep states.
     pub power: Power,
-    /// The cgroup that the template asks for, under fvm's own.
-    pub partition: Option<String>,
+    /// The number of threads that disks and controllers may be given to, numbered from 1.
+    pub iothreads: u32,
     /// Devices.
     pub devices: Devices,
 }
@@ -139,11 +139,19 @@ pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
         .map(|value| uuid(&value))
         .transpose()?;
     let vcpus = system::vcpus(node)?;
-    let partition = node.child("resource", |resource| {
-        Ok(resource
-            .child_text("partition")?
-            .map(|value| value.str().to_owned()))
+    node.child("resource", |resource| {
+        if resource.child_text("partition")?.is_some() {
+            resource.warn("fvm puts every VM into a cgroup of its own; the partition is not used");
+        }
+        Ok(())
     })?;
+    let iothreads = match node.child_text("iothreads")? {
+        None => 0,
+        Some(value) => match value.number()? {
+            count @ 0..=64 => count,
+            _ => return Err(value.refuse("at most 64 threads")),
+        },
+    };
     let mut draft = Draft::default();
     let domain = Domain {
         name,
@@ -156,7 +164,7 @@ pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
         clock: clock::read(node)?,
         lifecycle: system::lifecycle(node)?,
         power: system::power(node)?,
-        partition: partition.flatten(),
+        iothreads,
         devices: node
             .child("devices", |devices| read_devices(devices, &mut draft))?
             .unwrap_or_default(),

@@ -10,8 +10,6 @@ pub struct Memory {
     pub total_kib: u64,
     /// What the balloon leaves the guest, in KiB; never more than the total.
     pub current_kib: u64,
-    /// Whether the memory is locked into the host's.
-    pub locked: bool,
     /// Whether pages may not be merged with those of other VMs.
     pub nosharepages: bool,
 }
@@ -75,17 +73,13 @@ pub(crate) fn memory(domain: &Node<'_>) -> Result<Memory> {
         }
         Ok(kib)
     })?;
-    let backing = domain.child("memoryBacking", |node| {
-        Ok((node.flag("locked")?, node.flag("nosharepages")?))
-    })?;
-    let (locked, nosharepages) = backing.unwrap_or_default();
+    let nosharepages = domain.child("memoryBacking", |node| node.flag("nosharepages"))?;
     Ok(Memory {
         // QEMU builds machines of whole MiB.
         total_kib: total_kib.div_ceil(1024) * 1024,
         // libvirt writes 0 for "as much as there is".
         current_kib: current.filter(|kib| *kib > 0).unwrap_or(total_kib),
-        locked,
-        nosharepages,
+        nosharepages: nosharepages.unwrap_or(false),
     })
 }
 

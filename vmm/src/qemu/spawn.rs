@@ -4,6 +4,9 @@
 
 use super::process::Running;
 use super::sys::{self, ChildPlan, StartError};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use std::ffi::{CString, NulError};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -158,9 +161,15 @@ pub fn spawn(spec: SpawnSpec) -> Result<Running, SpawnError> {
         },
     })?;
     // Not reaped yet, so the pid is still this process, even if it has ended.
-    Running::hold(pid).map_err(|source| SpawnError::Fork {
-        binary: binary.clone(),
-        source,
+    Running::hold(pid).map_err(|source| {
+        // A process that nobody holds must not stay.
+        let pid = Pid::from_raw(pid);
+        let _ = kill(pid, Signal::SIGKILL);
+        let _ = waitpid(pid, None);
+        SpawnError::Fork {
+            binary: binary.clone(),
+            source,
+        }
     })
 }
 

@@ -46,8 +46,6 @@ pub struct Console {
     pub backend: CharacterBackend,
     /// What it is shown on.
     pub target: ConsoleTarget,
-    /// The number that the template gives it.
-    pub port: Option<u32>,
     /// The place of a virtio console.
     pub address: Option<VirtioSerialAddress>,
 }
@@ -135,13 +133,13 @@ pub(crate) fn console(node: &Node<'_>) -> Result<Console> {
                 ("virtio", ConsoleTarget::Virtio),
             ])?,
         };
-        let port = target
-            .attr("port")
-            .map(|port| port.address(30))
-            .transpose()?;
-        Ok((kind, port))
+        // A number among the consoles, which the guest does not see.
+        if let Some(port) = target.attr("port") {
+            port.address(30)?;
+        }
+        Ok(kind)
     })?;
-    let (target, port) = target.unwrap_or((ConsoleTarget::Serial, None));
+    let target = target.unwrap_or(ConsoleTarget::Serial);
     let address = match target {
         ConsoleTarget::Serial => None,
         ConsoleTarget::Virtio => address::virtio_serial(node)?,
@@ -150,7 +148,6 @@ pub(crate) fn console(node: &Node<'_>) -> Result<Console> {
         alias: String::new(),
         backend,
         target,
-        port,
         address,
     })
 }

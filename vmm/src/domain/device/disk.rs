@@ -157,7 +157,7 @@ pub struct Disk {
     pub shareable: bool,
     /// Whether the medium of a USB or SCSI disk can be removed.
     pub removable: Option<bool>,
-    /// Whether the tray is open.
+    /// Whether the tray is open at the start, so that there is no medium in it.
     pub tray_open: bool,
     /// The place on a controller, of the buses that have one.
     pub drive: Option<DriveAddress>,
@@ -466,6 +466,9 @@ fn check(node: &Node<'_>, disk: &Disk) -> Result<()> {
     let rotates = matches!(disk.bus, DiskBus::Scsi | DiskBus::Ide | DiskBus::Sata);
     if disk.rotation_rate.is_some() && !rotates {
         return Err(node.refuse("rotation_rate is for SCSI, IDE and SATA disks"));
+    }
+    if disk.tray_open && disk.device == DiskDevice::Disk {
+        return Err(node.refuse("only drives have a tray"));
     }
     if disk.removable.is_some() && !matches!(disk.bus, DiskBus::Usb | DiskBus::Scsi) {
         return Err(node.refuse("removable is for USB and SCSI disks"));

@@ -14,13 +14,12 @@ words! {
     }
 }
 
-/// A screen that can be reached from outside; fvm serves it on a socket of the VM.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A screen that can be reached from outside: only through fvm, which hands each viewer's connection
+/// to QEMU, so there is no port and no password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Graphics {
     /// How.
     pub kind: GraphicsKind,
-    /// The password that the template asks for.
-    pub password: Option<String>,
 }
 
 words! {
@@ -81,7 +80,7 @@ pub(crate) fn graphics(node: &Node<'_>) -> Result<Graphics> {
         Ok(())
     })?;
     if own_address {
-        node.warn("fvm serves the screen on a socket in the VM's run directory, not on a port");
+        node.warn("the screen is reached through fvm only, not on an address of its own");
     }
     node.ignore_attr("keymap");
     for name in [
@@ -97,13 +96,14 @@ pub(crate) fn graphics(node: &Node<'_>) -> Result<Graphics> {
         // These tune how SPICE compresses what it sends; the guest does not see them.
         node.ignore_children(name);
     }
-    Ok(Graphics {
-        kind,
-        password: node
-            .attr("passwd")
-            .map(|value| value.non_empty())
-            .transpose()?,
-    })
+    for name in ["passwd", "passwdValidTo", "connected"] {
+        if node.attr(name).is_some() {
+            node.warn(format!(
+                "{name} is not used: the screen is reached through fvm only"
+            ));
+        }
+    }
+    Ok(Graphics { kind })
 }
 
 /// Reads `<video>`; `None` is the template's "no video".
@@ -132,7 +132,11 @@ pub(crate) fn video(node: &Node<'_>) -> Result<Option<Video>> {
                 VideoModel::Qxl => number("vgamem")?,
                 _ => None,
             },
-            heads: number("heads")?,
+            heads: match (kind, number("heads")?) {
+                (VideoModel::Qxl | VideoModel::Virtio, heads) => heads,
+                (_, None | Some(1)) => None,
+                _ => return Err(model.refuse("this card has one screen only")),
+            },
             pci,
         }))
     })

@@ -58,8 +58,6 @@ pub struct Interface {
     pub queues: Option<u32>,
     /// The greatest packet that the guest is told of.
     pub mtu: Option<u32>,
-    /// Whether the link is up at the start.
-    pub link_up: bool,
     /// The place in the boot order, from 1.
     pub boot_index: Option<u32>,
     /// Whether the card's option ROM is shown.
@@ -114,9 +112,7 @@ pub(crate) fn interface(node: &Node<'_>) -> Result<Interface> {
     {
         node.warn("fvm names the host's end of an interface itself; target/@dev is not used");
     }
-    let link_up = node.child("link", |link| {
-        link.need("state")?.choice(&[("up", true), ("down", false)])
-    })?;
+    node.child("link", |link| link.need("state")?.expect("up"))?;
     let mtu = node.child("mtu", |mtu| {
         let size = mtu.need("size")?;
         match size.number()? {
@@ -139,7 +135,6 @@ pub(crate) fn interface(node: &Node<'_>) -> Result<Interface> {
         vhost,
         queues,
         mtu,
-        link_up: link_up.unwrap_or(true),
         boot_index: boot_order(node)?,
         rom_bar,
         rom_enabled,

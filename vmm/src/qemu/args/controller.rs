@@ -45,9 +45,18 @@ impl Builder<'_> {
                 return self.device(object! {"driver": "isa-fdc", "id": alias});
             }
             ControllerKind::Fdc => return Ok(()),
-            ControllerKind::Scsi { model, queues, .. } => {
+            ControllerKind::Scsi {
+                model,
+                queues,
+                iothread,
+            } => {
                 let mut properties = object! {"driver": scsi_device(model)};
                 insert(&mut properties, "num_queues", queues);
+                insert(
+                    &mut properties,
+                    "iothread",
+                    iothread.map(|n| format!("iothread{n}")),
+                );
                 properties
             }
             ControllerKind::Usb {

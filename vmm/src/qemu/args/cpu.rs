@@ -2,7 +2,7 @@
 
 use super::vector::List;
 use super::{Builder, on_off};
-use crate::domain::{CpuMode, FeaturePolicy, PanicModel, TimerName, Topology};
+use crate::domain::{CpuCache, CpuMode, FeaturePolicy, PanicModel, TimerName, Topology};
 use crate::qemu::Accel;
 
 impl Builder<'_> {
@@ -67,9 +67,13 @@ impl Builder<'_> {
             // QEMU has Hyper-V's interfaces only with KVM; older ones would not even start.
             Accel::Tcg => list,
         };
-        match cpu.cache_passthrough {
-            Some(true) => list.with("host-cache-info", "on").with("l3-cache", "off"),
-            Some(false) | None => list,
+        match cpu.cache {
+            Some(CpuCache::Passthrough) => {
+                list.with("host-cache-info", "on").with("l3-cache", "off")
+            }
+            Some(CpuCache::Emulate) => list.with("l3-cache", "on"),
+            Some(CpuCache::Disable) => list.with("l3-cache", "off"),
+            None => list,
         }
     }
 

@@ -18,6 +18,9 @@ impl Builder<'_> {
 
     /// Adds the block node of a disk and returns its name; an empty drive has none.
     fn block_node(&mut self, disk: &Disk) -> Result<Option<String>, ArgumentError> {
+        if disk.tray_open {
+            return Ok(None);
+        }
         let Some(backing) = self.given.disks.get(&disk.target) else {
             return match disk.source {
                 DiskSource::Empty => Ok(None),
@@ -61,13 +64,18 @@ impl Builder<'_> {
                 object! {"driver": "floppy", "unit": unit}
             }
             DiskBus::Usb => {
-                let mut properties = object! {"driver": "usb-storage"};
+                let mut properties = object! {"driver": "usb-storage", "removable": false};
                 self.usb_place(&mut properties, disk.usb.as_ref());
                 properties
             }
             DiskBus::Virtio => {
                 let mut properties = object! {"driver": "virtio-blk-pci"};
                 insert(&mut properties, "num-queues", disk.queues);
+                insert(
+                    &mut properties,
+                    "iothread",
+                    disk.iothread.map(|n| format!("iothread{n}")),
+                );
                 self.place(&mut properties, &disk.alias)?;
                 properties
             }
@@ -92,7 +100,7 @@ impl Builder<'_> {
             if disk.shareable && hard_disk {
                 insert(&mut properties, "share-rw", Some(true));
             }
-            if let (Some(cache), true) = (disk.cache, hard_disk) {
+            if let Some(cache) = disk.cache {
                 let through = matches!(cache, Cache::Writethrough | Cache::Directsync);
                 insert(
                     &mut properties,

@@ -12,20 +12,15 @@ impl Builder<'_> {
             self.vector.value("-display", "none");
         }
         for graphics in &domain.devices.graphics {
-            let socket = |name: &str| {
-                let path = self.given.run_directory.join(name);
-                path.display().to_string()
-            };
+            // Neither listens: fvm passes each viewer's connection in by `add_client`.
             match graphics.kind {
                 GraphicsKind::Vnc => {
-                    let address = format!("unix:{}", socket("vnc.sock"));
                     self.vector
-                        .list("-vnc", List::starting(&address).with("audiodev", "audio1"));
+                        .list("-vnc", List::starting("none").with("audiodev", "audio1"));
                 }
                 GraphicsKind::Spice => {
                     let spice = List::default()
-                        .with("unix", "on")
-                        .with("addr", socket("spice.sock"))
+                        .with("port", 0)
                         .with("disable-ticketing", "on")
                         .with("seamless-migration", "on");
                     self.vector.list("-spice", spice);

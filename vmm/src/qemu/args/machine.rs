@@ -127,8 +127,13 @@ impl Builder<'_> {
                 "size": memory.total_kib * 1024,
             },
         );
-        let lock = List::default().with("mem-lock", on_off(memory.locked));
-        self.vector.list("-overcommit", lock);
+        self.vector
+            .list("-overcommit", List::default().with("mem-lock", "off"));
+        for number in 1..=self.domain.iothreads {
+            let id = format!("iothread{number}");
+            self.vector
+                .json("-object", object! {"qom-type": "iothread", "id": id});
+        }
     }
 
     pub(super) fn monitors(&mut self) {

@@ -133,6 +133,11 @@ impl Builder<'_> {
             "free-page-reporting",
             balloon.free_page_reporting,
         );
+        insert(
+            &mut properties,
+            "guest-stats-polling-interval",
+            balloon.stats_period_s,
+        );
         self.pci_device(&balloon.alias, properties)
     }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 /// More than any single answer takes, also on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-/// The QEMU to test with: `FVM_QEMU`, or the one on the path.
+/// The QEMU to test with: `FVM_QEMU`, the one on the path, or the lab's.
 ///
 /// Without one the test is skipped aloud; in CI that is a failure.
 #[allow(clippy::print_stderr)] // A skip must be seen.
@@ -27,17 +27,37 @@ pub(crate) fn qemu() -> Result<Option<Capabilities>> {
     let named = std::env::var_os("FVM_QEMU").map(PathBuf::from);
     let found = named.or_else(|| {
         std::env::split_paths(&path)
+            .chain(lab_tools())
             .map(|directory| directory.join("qemu-system-x86_64"))
             .find(|candidate| candidate.exists())
     });
     match found {
         Some(binary) => Ok(Some(probe::probe(&binary)?)),
         None => {
-            eprintln!("SKIPPED: no qemu-system-x86_64 (set FVM_QEMU to one)");
+            eprintln!("SKIPPED: no qemu-system-x86_64 (set FVM_QEMU, or run `fvm-lab prepare`)");
             ensure!(std::env::var_os("CI").is_none(), "CI must have a QEMU");
             Ok(None)
         }
     }
+}
+
+/// The directories of programs that the lab has unpacked, the newest first.
+fn lab_tools() -> Vec<PathBuf> {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab/cache");
+    let mut trees: Vec<_> = fs::read_dir(cache)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("tools-"))
+        .map(|entry| {
+            (
+                entry.metadata().and_then(|m| m.modified()).ok(),
+                entry.path().join("bin"),
+            )
+        })
+        .collect();
+    trees.sort();
+    trees.into_iter().rev().map(|(_, bin)| bin).collect()
 }
 
 /// The macros of the VM that the tests make.
@@ -125,7 +145,7 @@ impl Machine {
             nics: nics.collect(),
             sockets,
             monitors,
-            firmware: flash(domain, run)?,
+            firmware: flash(&qemu.binary, domain, run)?,
             fd_sets: fds.sets().to_vec(),
             run_directory: run.to_owned(),
             start_paused: setup.paused,
@@ -225,13 +245,16 @@ fn backing(
     Ok(fds.pass_disk(&path, disk)?)
 }
 
-/// Copies the variables as fvm does; firmware from `FVM_FIRMWARE` stands in for the system's.
-fn flash(domain: &Domain, run: &Path) -> Result<Option<FirmwareBacking>> {
+/// Copies the variables as fvm does; the firmware beside an unpacked QEMU stands in for the system's.
+fn flash(qemu: &Path, domain: &Domain, run: &Path) -> Result<Option<FirmwareBacking>> {
     if !domain.os.firmware.is_uefi() {
         return Ok(None);
     }
     let vars = run.join("vars.fd");
-    let (code, template) = match std::env::var_os("FVM_FIRMWARE").map(PathBuf::from) {
+    let beside = qemu.parent().map(|bin| bin.join("../usr/share/OVMF"));
+    let beside = beside.filter(|directory| directory.exists());
+    let named = std::env::var_os("FVM_FIRMWARE").map(PathBuf::from);
+    let (code, template) = match named.or(beside) {
         Some(directory) => (
             directory.join("OVMF_CODE_4M.fd"),
             directory.join("OVMF_VARS_4M.fd"),

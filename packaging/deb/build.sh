@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes the .deb: packaging/deb/build.sh BINARY_DIRECTORY OUTPUT_FILE
 #
-# BINARY_DIRECTORY is where `cargo build --release` put fvm, fvmd and fvm-netd.
+# BINARY_DIRECTORY is where cargo put fvm, fvmd and fvm-netd.
 set -eu
 
 cd "$(dirname "$0")/../.."

@@ -15,10 +15,13 @@ look() {
     ls /sys/class/net > "$1/taps"
     nft --stateless list ruleset > "$1/nft"
     { pgrep -a '^qemu-system' || true; } > "$1/qemu"
-    find /run/fvm /var/lib/fvm /etc/fvm /dev/fvm ! -name 'state.db-*' > "$1/files" 2> /dev/null || true
+    # The directories of all VMs stay; each VM's own is in them.
+    find /run/fvm /var/lib/fvm /etc/fvm /dev/fvm \
+        ! -path /run/fvm/vm ! -path /var/lib/fvm/vms ! -path /dev/fvm ! -name 'state.db-*' > "$1/files" 2> /dev/null || true
     find /sys/fs/cgroup/fvm.slice -type d >> "$1/files"
+    # Rows by table: what a row says may change (the pool's transaction id), more rows may not be there.
     for table in $(sqlite3 /var/lib/fvm/state.db "SELECT name FROM sqlite_master WHERE type = 'table'"); do
-        sqlite3 /var/lib/fvm/state.db "SELECT '$table', * FROM $table"
+        sqlite3 /var/lib/fvm/state.db "SELECT '$table' FROM $table"
     done > "$1/rows"
 }
 

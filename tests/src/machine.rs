@@ -67,7 +67,7 @@ echo $! > qemu.pid
 echo started
 read -r last
 [ "$last" != keep ] || exit 0
-kill -9 $!
+kill -9 $! 2> /dev/null
 wait
 [ "$last" = cut ] || rm -rf "$directory"
 "#;

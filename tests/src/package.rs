@@ -21,6 +21,9 @@ pub enum Build {
     FaultPoints,
 }
 
+/// The cargo profile of what lab hosts run: as what people get, but quick to build again.
+const PROFILE: &str = "lab";
+
 const PROGRAMS: [&str; 3] = ["fvm", "fvmd", "fvm-netd"];
 
 /// The packages that fvm's package depends on, by name, without versions.
@@ -82,12 +85,12 @@ fn binaries(root: &Path, build: Build) -> Result<PathBuf> {
     let target = cargo_target(root)?;
     let step = Step::begin(
         "build",
-        "building fvm (release; some minutes the first time)",
+        "building fvm (some minutes the first time)",
     );
     cargo(root, &["-p", "fvm", "-p", "fvm-vmm", "-p", "fvm-netd"])?;
-    let release = target.join("release");
+    let plain = target.join(PROFILE);
     let binaries = match build {
-        Build::Release => release,
+        Build::Release => plain,
         Build::FaultPoints => {
             cargo(
                 root,
@@ -100,14 +103,14 @@ fn binaries(root: &Path, build: Build) -> Result<PathBuf> {
                     "fvmd-faults",
                 ],
             )?;
-            let mixed = target.join("release-fault-points");
+            let mixed = target.join(PROFILE).join("fault-points");
             fs::create_dir_all(&mixed).with_context(|| format!("making {}", mixed.display()))?;
             for (from, to) in [
                 ("fvm", "fvm"),
                 ("fvmd-faults", "fvmd"),
                 ("fvm-netd", "fvm-netd"),
             ] {
-                fs::copy(release.join(from), mixed.join(to))
+                fs::copy(plain.join(from), mixed.join(to))
                     .with_context(|| format!("copying {from}"))?;
             }
             mixed
@@ -119,7 +122,7 @@ fn binaries(root: &Path, build: Build) -> Result<PathBuf> {
 
 fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     let status = cargo_command(root)
-        .args(["build", "--release", "--locked"])
+        .args(["build", "--profile", PROFILE, "--locked"])
         .args(arguments)
         .stdin(Stdio::null())
         // Standard output is for the results of whoever calls.

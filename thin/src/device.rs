@@ -16,8 +16,8 @@ use std::time::Duration;
 use crate::claim::Claim;
 use crate::error::{Error, Result};
 use crate::kernel::DeviceNumber;
+use crate::kernel::dm::{Device, TableLine};
 use crate::kernel::dm::{Dm, Suspend};
-use crate::kernel::message::{Device, TableLine};
 use crate::names::{self, Identity, Kind};
 
 /// Somebody may hold a device for a moment: udev without its device-mapper rules, a curious `blkid`, or a

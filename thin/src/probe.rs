@@ -17,8 +17,8 @@ const TARGETS: [(&str, &str); 3] = [
 pub fn probe() -> Result<()> {
     let dm = Dm::open()?;
     for (target, module) in TARGETS {
-        match dm.target_version(target) {
-            Ok(version) => tracing::debug!(target, ?version, "device-mapper target found"),
+        match dm.need_target(target) {
+            Ok(()) => tracing::debug!(target, "device-mapper target found"),
             Err(source) if source.raw_os_error() == Some(libc::EINVAL) => {
                 return Err(Error::NoTarget {
                     target,

@@ -2,7 +2,7 @@
 
 use crate::id::ThinId;
 use crate::kernel::DeviceNumber;
-use crate::kernel::message::TableLine;
+use crate::kernel::dm::TableLine;
 use crate::units::Sectors;
 
 /// `linear`: the content of a backing, without header and tail.

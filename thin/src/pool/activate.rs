@@ -4,9 +4,9 @@ use tracing::{info, warn};
 
 use crate::device::{self, Ensured, Outcome};
 use crate::error::{Error, Result};
+use crate::kernel::dm::TableLine;
 use crate::kernel::dm::{Dm, Suspend};
 use crate::kernel::loopdev::{Loop, LoopState};
-use crate::kernel::message::TableLine;
 use crate::kernel::{DeviceNumber, block};
 use crate::names::{Kind, Part};
 use crate::table::{Linear, ThinPool};

@@ -194,12 +194,12 @@ fn what_holds_something_is_not_taken() {
     let spare = spec.spare.path().to_owned();
 
     // The last of the three: the others must be as they were.
-    run("mkfs.ext4", &["-q", spare.to_str().unwrap()]);
+    run("mkswap", &[spare.to_str().unwrap()]);
     let head = |path: &std::path::Path| std::fs::read(path).unwrap();
     let before = head(&test.path("disk-spare"));
     let error = Pool::format(&spec).unwrap_err();
     assert!(
-        matches!(&error, Error::Occupied { path, holds } if *path == spare && holds.contains("ext2/3/4")),
+        matches!(&error, Error::Occupied { path, holds } if *path == spare && holds == "swap space"),
         "{error}"
     );
     run("sync", &[]);
@@ -211,15 +211,9 @@ fn what_holds_something_is_not_taken() {
         );
     }
 
-    // In use, though it would look empty.
-    let mounted = test.path("mounted");
-    std::fs::create_dir(&mounted).unwrap();
-    run(
-        "mount",
-        &[spare.to_str().unwrap(), mounted.to_str().unwrap()],
-    );
+    run("swapon", &[spare.to_str().unwrap()]);
     let error = Pool::format(&spec).unwrap_err();
-    run("umount", &[mounted.to_str().unwrap()]);
+    run("swapoff", &[spare.to_str().unwrap()]);
     assert!(
         matches!(&error, Error::Occupied { holds, .. } if holds.contains("in use")),
         "{error}"

@@ -1,5 +1,5 @@
-//! The crate on a real kernel: needs root and device-mapper, and the commands `dmsetup`, `losetup`,
-//! `mkfs.ext4` and `thin_check` to look at its work with other people's eyes.
+//! The crate on a real kernel: needs root and device-mapper, and `dmsetup`, `thin-provisioning-tools`
+//! and `util-linux` to look at its work with other people's eyes.
 //!
 //! Where there is no device-mapper each test says so and does nothing; with `FVM_TEST_HOST` in the
 //! environment, as on a lab host, that is a failure. `thin/tests/uml.sh` runs this binary in User Mode Linux.

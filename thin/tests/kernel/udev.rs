@@ -1,5 +1,6 @@
 //! What udev is told: to leave every device of ours alone.
 
+use std::io::Write;
 use std::os::fd::AsRawFd;
 
 use fvm_thin::{Access, Bytes, Pool};
@@ -8,7 +9,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
-use crate::host::{TestPool, active_volume, id, need_host, snapshot, volume};
+use crate::host::{TestPool, active_volume, id, need_host, run, snapshot, volume};
 
 const SIZE: Bytes = Bytes::mib(64);
 const DISK: Bytes = Bytes::mib(16);
@@ -70,4 +71,44 @@ fn every_event_says_to_leave_the_device_alone() {
     }
     assert!(changes >= 7, "only {changes} changes were seen");
     assert_eq!(removals, 5);
+}
+
+/// What a guest writes on its disk is not the host's business: no link to it, and nobody who opens it.
+#[test]
+fn a_guests_labels_do_not_show_on_the_host() {
+    need_host!();
+    if !std::path::Path::new("/run/udev/control").exists() {
+        let mut stderr = std::io::stderr();
+        writeln!(stderr, "SKIPPED: no udevd here").unwrap();
+        return;
+    }
+    let (test, pool) = TestPool::active(SIZE);
+    let disk = active_volume(&pool, 1, DISK);
+    let label = uuid::Uuid::new_v4().to_string();
+    run(
+        "mkswap",
+        &["-U", &label, "-L", &label, disk.path().to_str().unwrap()],
+    );
+    snapshot(&pool, 2, 1);
+    pool.activate_volume(&volume(2, DISK), Access::ReadWrite)
+        .unwrap();
+    pool.resize_volume(&volume(2, Bytes::mib(32))).unwrap();
+    // As somebody does who is curious, or an update of udev.
+    run(
+        "udevadm",
+        &["trigger", "--settle", "--subsystem-match=block"],
+    );
+    for directory in std::fs::read_dir("/dev/disk").unwrap() {
+        for link in std::fs::read_dir(directory.unwrap().path()).unwrap() {
+            let link = link.unwrap().path();
+            assert!(!link.to_string_lossy().contains(&label), "{link:?}");
+            let target = std::fs::canonicalize(&link).unwrap_or_default();
+            assert_ne!(target, disk.path(), "{link:?}");
+        }
+    }
+    for n in [1, 2] {
+        pool.deactivate_volume(id(n), volume(n, DISK).uuid).unwrap();
+    }
+    Pool::destroy(&test.spec).unwrap();
+    test.assert_nothing_left();
 }

@@ -155,6 +155,11 @@ impl LabHost {
         self.ssh.put(local, remote)
     }
 
+    /// Copies fvm's package to the host, without installing it.
+    pub fn put_package(&self, build: Build, remote: &str) -> Result<()> {
+        self.put(&package::get(build)?.file("fvm.deb"), remote)
+    }
+
     /// Copies a file from the host.
     pub fn get(&self, remote: &str, local: &Path) -> Result<()> {
         self.ssh.get(remote, local)

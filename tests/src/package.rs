@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -81,12 +82,22 @@ pub(crate) fn get(build: Build) -> Result<Entry> {
 }
 
 /// Runs cargo, which shows its own progress, and returns where the three programs lie.
+///
+/// Once for each build in a process: all its lab hosts run the same programs, whatever is edited meanwhile.
 fn binaries(root: &Path, build: Build) -> Result<PathBuf> {
+    static BUILT: Mutex<Vec<(Build, PathBuf)>> = Mutex::new(Vec::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, binaries)) = built.iter().find(|(done, _)| *done == build) {
+        return Ok(binaries.clone());
+    }
+    let binaries = cargo_build(root, build)?;
+    built.push((build, binaries.clone()));
+    Ok(binaries)
+}
+
+fn cargo_build(root: &Path, build: Build) -> Result<PathBuf> {
     let target = cargo_target(root)?;
-    let step = Step::begin(
-        "build",
-        "building fvm (some minutes the first time)",
-    );
+    let step = Step::begin("build", "building fvm (some minutes the first time)");
     cargo(root, &["-p", "fvm", "-p", "fvm-vmm", "-p", "fvm-netd"])?;
     let plain = target.join(PROFILE);
     let binaries = match build {

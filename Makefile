@@ -6,6 +6,9 @@ PREFIX ?= /usr
 # Where cargo puts what it builds.
 target = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"target_directory":"\([^"]*\)".*/\1/')
 
+# The profile of what runs on lab hosts, so that what tests and lab hosts share is built once.
+tests = --profile lab --locked
+
 .PHONY: help prepare demo shell build test lint unit lab deb install clean
 
 help:
@@ -21,10 +24,10 @@ prepare:
 	@packaging/prepare
 
 demo: prepare
-	$(CARGO) run --quiet --locked -p fvm-lab -- demo
+	$(CARGO) run --quiet --profile lab --locked -p fvm-lab -- demo
 
 shell: prepare
-	$(CARGO) run --quiet --locked -p fvm-lab -- shell
+	$(CARGO) run --quiet --profile lab --locked -p fvm-lab -- shell
 
 build:
 	$(CARGO) build --release --locked -p fvm -p fvm-vmm -p fvm-netd
@@ -35,15 +38,15 @@ lint: prepare
 
 # Everything that needs no lab host: pure functions, and network namespaces when root.
 unit: prepare
-	$(CARGO) test --locked --workspace --exclude fvm-lab
-	$(CARGO) test --locked -p fvm-lab --lib --bins
+	$(CARGO) test $(tests) --workspace --exclude fvm-lab
+	$(CARGO) test $(tests) -p fvm-lab --lib --bins
 
 # On lab hosts: real device-mapper, real KVM, real DHCP clients.
 lab: prepare
-	$(CARGO) test --locked -p fvm-lab --tests -- --test-threads=2
+	$(CARGO) test $(tests) -p fvm-lab --tests -- --test-threads=2
 
 test: lint
-	$(CARGO) test --locked --workspace -- --test-threads=2
+	$(CARGO) test $(tests) --workspace -- --test-threads=2
 
 deb: prepare build
 	mkdir -p target/debian
@@ -57,5 +60,5 @@ install:
 	packaging/install.sh $(target)/release "$(DESTDIR)" "$(PREFIX)"
 
 clean:
-	$(CARGO) run --quiet --locked -p fvm-lab -- clean
+	$(CARGO) run --quiet --profile lab --locked -p fvm-lab -- clean
 	$(CARGO) clean

@@ -24,10 +24,10 @@ prepare:
 	@packaging/prepare
 
 demo: prepare
-	$(CARGO) run --quiet --profile lab --locked -p fvm-lab -- demo
+	$(CARGO) run --profile lab --locked -p fvm-lab -- demo
 
 shell: prepare
-	$(CARGO) run --quiet --profile lab --locked -p fvm-lab -- shell
+	$(CARGO) run --profile lab --locked -p fvm-lab -- shell
 
 build:
 	$(CARGO) build --release --locked -p fvm -p fvm-vmm -p fvm-netd
@@ -60,5 +60,5 @@ install:
 	packaging/install.sh $(target)/release "$(DESTDIR)" "$(PREFIX)"
 
 clean:
-	$(CARGO) run --quiet --profile lab --locked -p fvm-lab -- clean
+	$(CARGO) run --profile lab --locked -p fvm-lab -- clean
 	$(CARGO) clean

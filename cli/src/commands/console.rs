@@ -12,7 +12,11 @@ use crate::{
 use fvm_vmm::api::{ApiError, VmNumber, VmReport, routes};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use nix::sys::signal::{Signal, raise};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, raise},
+};
 use std::{
     fs::File,
     io::{self, Read},
@@ -103,12 +107,14 @@ async fn connect(
             None => std::future::pending().await,
         }
     };
+    let unread = nobody_reads()?;
     // Listening before anything is shown: from here on, no signal ends us with the terminal raw.
     let signals = Signals::listen()?;
     tokio::select! {
         end = show_output(from_guest, out) => Ok(end),
         () = left => Ok(End::Left),
         () = over => Ok(End::Left),
+        () = unread => Ok(End::Left),
         signal = signals.wait(raw) => Ok(End::Signal(signal)),
     }
 }
@@ -157,6 +163,26 @@ fn forward_input(
     Ok(async {
         // A thread that ends without a word has met the end of its input.
         if left.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}
+
+/// Ends when nobody reads standard output any more.
+///
+/// A write would tell, but a guest at its prompt prints nothing: `fvm console 42 | grep -m1 login:` would
+/// wait for ever after the line that it waited for.
+fn nobody_reads() -> Result<impl Future<Output = ()>, TerminalError> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    let (gone, closed) = oneshot::channel();
+    thread::spawn(move || {
+        // Errors and hang-ups are reported unasked; a file never has any.
+        let mut watched = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while let Err(Errno::EINTR) = poll(&mut watched, PollTimeout::NONE) {}
+        let _ = gone.send(());
+    });
+    Ok(async {
+        if closed.await.is_err() {
             std::future::pending::<()>().await;
         }
     })

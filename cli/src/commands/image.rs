@@ -19,7 +19,7 @@ enum ImageCommand {
     Import(Import),
     /// List all images
     List(ListImages),
-    /// Remove an image that no VM is made of
+    /// Remove an image; VMs made of it stay
     Remove(RemoveImage),
 }
 

@@ -221,6 +221,22 @@ fn in_a_script_every_byte_of_input_goes_to_the_guest() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_ends_a_silent_console() {
+    let daemon = Guest::default().daemon();
+    let mut child = daemon
+        .fvm(&["console", "42"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut shown = vec![0; REPLAY.len()];
+    stdout.read_exact(&mut shown).unwrap();
+    // The guest prints nothing more from here on.
+    drop(stdout);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_script_leaves_when_its_time_is_over_or_its_reader_is_gone() {
     let daemon = Guest::default().daemon();
     let ran = finish(daemon.fvm(&["console", "42", "--timeout", "1s"]));

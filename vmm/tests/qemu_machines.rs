@@ -59,6 +59,8 @@ fn lacking(qemu: &Capabilities, domain: &Domain) -> Option<&'static str> {
             .any(|video| video.model == VideoModel::Qxl);
     if domain.os.kernel.is_some() {
         Some("its kernel is /dev/null")
+    } else if domain.memory.huge_pages.is_some() && free_huge_pages() == 0 {
+        Some("there are no huge pages")
     } else if devices.vsock.is_some() && !Path::new("/dev/vhost-vsock").exists() {
         Some("there is no /dev/vhost-vsock")
     } else if devices
@@ -73,6 +75,15 @@ fn lacking(qemu: &Capabilities, domain: &Domain) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+fn free_huge_pages() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("HugePages_Free:"));
+    line.and_then(|number| number.trim().parse().ok())
+        .unwrap_or(0)
 }
 
 fn check(path: &Path) -> Result<()> {

@@ -65,7 +65,7 @@ const D1: &str = "/domain/devices/disk[1]";
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     // What fvm does not know at all, at every level.
-    ("<features>", "<genid/><features>", "/domain/genid", "supported elements here"),
+    ("<features>", "<perf/><features>", "/domain/perf", "supported elements here"),
     ("<domain type='kvm'>", "<domain type='kvm' color='red'>", "/domain/@color", "`color`"),
     ("<domain type='kvm'>", "<domain type='xen'>", "/domain/@type", "kvm, qemu"),
     ("<devices>", "<devices><flux/>", "/domain/devices/flux", "`flux`"),
@@ -90,6 +90,17 @@ const CASES: &[Case] = &[
     ("<on_reboot>restart</on_reboot>", "<on_reboot>rename-restart</on_reboot>", "/domain/on_reboot", "rename-restart"),
     ("<on_reboot>restart</on_reboot>", "<on_reboot>preserve</on_reboot>", "/domain", "preserve"),
     ("enabled='no'", "enabled='maybe'", "/domain/pm/suspend-to-mem/@enabled", "yes, no"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><memoryBacking><locked/></memoryBacking>", "/domain/memoryBacking/locked", "locked"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><memoryBacking><source type='file'/></memoryBacking>", "/domain/memoryBacking/source/@type", "memfd"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><memoryBacking><hugepages><page size='3' unit='M'/></hugepages></memoryBacking>", "/domain/memoryBacking/hugepages/page/@size", "2 MiB"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><iothreads>65</iothreads>", "/domain/iothreads", "64"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><genid>x</genid>", "/domain/genid", "UUID"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><sysinfo type='fwcfg'/>", "/domain/sysinfo/@type", "smbios"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><sysinfo type='smbios'><bios><entry name='colour'>x</entry></bios></sysinfo>", "/domain/sysinfo/bios/entry/@name", "vendor"),
+    ("<vcpu>2</vcpu>", "<vcpu>2</vcpu><cputune/>", "/domain/cputune", "cputune"),
+    (CPU, "<cpu><numa><cell id='0' cpus='0' memory='512' unit='MiB'/></numa></cpu>", "/domain/cpu/numa", "exactly once"),
+    (CPU, "<cpu><numa><cell id='1' cpus='0-1' memory='512' unit='MiB'/></numa></cpu>", "/domain/cpu/numa", "without gaps"),
+    (CPU, "<cpu><numa><cell id='0' cpus='1-0' memory='512' unit='MiB'/></numa></cpu>", "/domain/cpu/numa/cell/@cpus", "0-3,8"),
     // Operating system and firmware.
     (OS, "", "/domain", "`os` is missing"),
     (OS, "<os/>", "/domain/os", "`type` is missing"),

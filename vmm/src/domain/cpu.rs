@@ -1,6 +1,7 @@
 //! The processor: its model, features and topology.
 
 use super::error::Result;
+use super::memory::{self, MemoryNode};
 use super::node::{Node, words};
 
 /// How the processor's model is chosen.
@@ -98,8 +99,8 @@ impl Default for Cpu {
     }
 }
 
-/// Reads `<cpu>`; `vcpus` must be what the topology makes.
-pub(crate) fn read(domain: &Node<'_>, vcpus: u32) -> Result<Cpu> {
+/// Reads `<cpu>` with the nodes in it; `vcpus` must be what the topology makes.
+pub(crate) fn read(domain: &Node<'_>, vcpus: u32) -> Result<(Cpu, Vec<MemoryNode>)> {
     let cpu = domain.child("cpu", |node| {
         node.ignore_attr("check");
         if let Some(matching) = node.attr("match") {
@@ -151,13 +152,15 @@ pub(crate) fn read(domain: &Node<'_>, vcpus: u32) -> Result<Cpu> {
             }
             Ok(value)
         })?;
-        Ok(Cpu {
+        let nodes = memory::nodes(node, vcpus)?;
+        let cpu = Cpu {
             mode,
             vendor_id,
             features: node.each("feature", feature)?,
             topology: node.child("topology", |topology| read_topology(topology, vcpus))?,
             cache,
-        })
+        };
+        Ok((cpu, nodes))
     })?;
     Ok(cpu.unwrap_or_default())
 }

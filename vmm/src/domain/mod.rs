@@ -14,9 +14,11 @@ mod device;
 mod error;
 mod features;
 mod macros;
+mod memory;
 mod model;
 mod node;
 mod os;
+mod smbios;
 mod system;
 mod xml;
 
@@ -27,9 +29,11 @@ pub use device::*;
 pub use error::{TemplateError, Warning};
 pub use features::{Features, HypervFeatures};
 pub use macros::Macros;
-pub use model::{Devices, Domain};
+pub use memory::{Memory, MemoryNode};
+pub use model::{Devices, Domain, GenerationId};
 pub use os::{Arch, BootDevice, DirectKernel, Firmware, Loader, MachineKind, Os};
-pub use system::{Lifecycle, LifecycleAction, Memory, Power, Vcpus};
+pub use smbios::SmbiosTable;
+pub use system::{Lifecycle, LifecycleAction, Power, Vcpus};
 pub use xml::{MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS};
 
 use std::cell::RefCell;

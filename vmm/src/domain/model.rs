@@ -6,9 +6,11 @@ use super::cpu::{self, Cpu};
 use super::device::{self, *};
 use super::error::Result;
 use super::features::{self, Features};
+use super::memory::{self, Memory};
 use super::node::{Node, Value};
 use super::os::{self, Os};
-use super::system::{self, Lifecycle, Memory, Power, Vcpus};
+use super::smbios::{self, SmbiosTable};
+use super::system::{self, Lifecycle, Power, Vcpus};
 
 /// A machine as its template describes it, completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +29,10 @@ pub struct Domain {
     pub features: Features,
     /// The processor.
     pub cpu: Cpu,
+    /// SMBIOS tables that the template fills in.
+    pub smbios: Vec<SmbiosTable>,
+    /// The identity by which the guest notices that it was cloned.
+    pub generation_id: Option<GenerationId>,
     /// Clock and timers.
     pub clock: Clock,
     /// What happens at power-off, reboot and crash.
@@ -37,6 +43,15 @@ pub struct Domain {
     pub iothreads: u32,
     /// Devices.
     pub devices: Devices,
+}
+
+/// An identity that changes when the machine's state is copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GenerationId {
+    /// Another one at every start.
+    New,
+    /// This one.
+    Fixed(String),
 }
 
 /// The devices of a machine, each family in the order of the template.
@@ -86,8 +101,9 @@ impl Domain {
         (smaller && self.devices.balloon.is_some()).then_some(self.memory.current_kib * 1024)
     }
 
-    /// Gives the machine another amount of memory, all of it for the guest.
+    /// Gives the machine another amount of memory, all of it for the guest; nodes are dropped.
     pub fn set_memory_mib(&mut self, mib: u64) {
+        self.memory.nodes.clear();
         self.memory.total_kib = mib.saturating_mul(1024);
         self.memory.current_kib = self.memory.total_kib;
     }
@@ -97,11 +113,13 @@ impl Domain {
         self.vcpus.current
     }
 
-    /// Gives the machine another number of processors; a topology that no longer fits is dropped.
+    /// Gives the machine another number of processors; a topology and nodes that no longer fit are
+    /// dropped.
     pub fn set_vcpus(&mut self, count: u32) {
         let count = count.max(1);
         if self.vcpus.max != count {
             self.cpu.topology = None;
+            self.memory.nodes.clear();
         }
         self.vcpus = Vcpus {
             max: count,
@@ -152,15 +170,25 @@ pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
             _ => return Err(value.refuse("at most 64 threads")),
         },
     };
+    let os = os::read(node)?;
+    let (cpu, nodes) = cpu::read(node, vcpus.max)?;
+    let mut memory = memory::read(node)?;
+    if !nodes.is_empty() {
+        memory.total_kib = nodes.iter().map(|node| node.memory_kib).sum();
+        memory.current_kib = memory.current_kib.min(memory.total_kib);
+        memory.nodes = nodes;
+    }
     let mut draft = Draft::default();
     let domain = Domain {
         name,
         uuid,
-        memory: system::memory(node)?,
+        memory,
         vcpus,
-        os: os::read(node)?,
+        smbios: smbios::read(node, os.smbios)?,
+        generation_id: node.child("genid", generation_id)?,
+        os,
         features: features::read(node)?,
-        cpu: cpu::read(node, vcpus.max)?,
+        cpu,
         clock: clock::read(node)?,
         lifecycle: system::lifecycle(node)?,
         power: system::power(node)?,
@@ -203,6 +231,14 @@ fn read_devices(node: &Node<'_>, draft: &mut Draft) -> Result<Devices> {
         panics: node.each("panic", device::panic)?,
         vsock: node.child("vsock", device::vsock)?,
     })
+}
+
+fn generation_id(node: &Node<'_>) -> Result<GenerationId> {
+    let text = node.text();
+    match text.str() {
+        "" => Ok(GenerationId::New),
+        _ => uuid(&text).map(GenerationId::Fixed),
+    }
 }
 
 fn name_of(value: &Value<'_>) -> Result<String> {

@@ -98,6 +98,8 @@ pub struct Os {
     pub reboot_timeout_ms: Option<i32>,
     /// A kernel to start directly.
     pub kernel: Option<DirectKernel>,
+    /// Whether the guest's SMBIOS tables are those of the template.
+    pub smbios: bool,
 }
 
 /// Reads `<os>`.
@@ -126,6 +128,11 @@ pub(crate) fn read(domain: &Node<'_>) -> Result<Os> {
                 bios.attr("rebootTimeout").map(|v| v.number()).transpose()?,
             ))
         })?;
+        let smbios = node.child("smbios", |smbios| {
+            smbios
+                .need("mode")?
+                .choice(&[("sysinfo", true), ("emulate", false)])
+        })?;
         let (bios_useserial, reboot_timeout_ms) = bios.unwrap_or_default();
         Ok(Os {
             arch,
@@ -137,6 +144,7 @@ pub(crate) fn read(domain: &Node<'_>) -> Result<Os> {
             bios_useserial,
             reboot_timeout_ms,
             kernel: kernel(node)?,
+            smbios: smbios.unwrap_or(false),
         })
     })
 }

@@ -1,18 +1,7 @@
-//! Memory, processors, what happens at power-off, reboot and crash, and power management.
+//! Processors, what happens at power-off, reboot and crash, and power management.
 
 use super::error::Result;
-use super::node::{Node, Value, words};
-
-/// How much memory the guest has.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Memory {
-    /// What the machine is built with, in KiB.
-    pub total_kib: u64,
-    /// What the balloon leaves the guest, in KiB; never more than the total.
-    pub current_kib: u64,
-    /// Whether pages may not be merged with those of other VMs.
-    pub nosharepages: bool,
-}
+use super::node::{Node, words};
 
 /// How many virtual processors the guest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,65 +45,6 @@ pub struct Power {
 }
 
 const DEFAULT_ON_OFF: LifecycleAction = LifecycleAction::Destroy;
-
-/// Reads memory sizes and what the memory is made of.
-pub(crate) fn memory(domain: &Node<'_>) -> Result<Memory> {
-    let total_kib = domain.need_child("memory", |node| {
-        let kib = kib(node)?;
-        if kib < 1024 {
-            return Err(node.refuse("a machine needs at least 1 MiB of memory"));
-        }
-        Ok(kib)
-    })?;
-    let current = domain.child("currentMemory", |node| {
-        let kib = kib(node)?;
-        if kib > total_kib {
-            return Err(node.refuse("currentMemory is more than memory"));
-        }
-        Ok(kib)
-    })?;
-    let nosharepages = domain.child("memoryBacking", |node| node.flag("nosharepages"))?;
-    Ok(Memory {
-        // QEMU builds machines of whole MiB.
-        total_kib: total_kib.div_ceil(1024) * 1024,
-        // libvirt writes 0 for "as much as there is".
-        current_kib: current.filter(|kib| *kib > 0).unwrap_or(total_kib),
-        nosharepages: nosharepages.unwrap_or(false),
-    })
-}
-
-/// Reads an amount of memory with its unit, KiB without one, and rounds it up to KiB.
-pub(crate) fn kib(node: &Node<'_>) -> Result<u64> {
-    let unit = match node.attr("unit") {
-        None => 1024,
-        Some(unit) => unit_bytes(&unit)?,
-    };
-    let text = node.text();
-    let bytes = u128::from(text.number::<u64>()?) * unit;
-    u64::try_from(bytes.div_ceil(1024))
-        .ok()
-        .filter(|kib| *kib < 1 << 42)
-        .ok_or_else(|| text.refuse("so much memory cannot be addressed"))
-}
-
-fn unit_bytes(unit: &Value<'_>) -> Result<u128> {
-    unit.choice(&[
-        ("b", 1),
-        ("bytes", 1),
-        ("KB", 1000),
-        ("k", 1 << 10),
-        ("KiB", 1 << 10),
-        ("MB", 1_000_000),
-        ("M", 1 << 20),
-        ("MiB", 1 << 20),
-        ("GB", 1_000_000_000),
-        ("G", 1 << 30),
-        ("GiB", 1 << 30),
-        ("TB", 1_000_000_000_000),
-        ("T", 1 << 40),
-        ("TiB", 1 << 40),
-    ])
-}
 
 /// Reads the number of processors.
 pub(crate) fn vcpus(domain: &Node<'_>) -> Result<Vcpus> {

@@ -12,7 +12,7 @@ pub(crate) struct Options {
     pub(crate) nodes: BTreeMap<String, Map<String, Value>>,
     /// Objects by id.
     pub(crate) objects: BTreeMap<String, Map<String, Value>>,
-    /// `-global` settings.
+    /// `-global` settings, and other options that come several times, whole.
     pub(crate) globals: BTreeSet<String>,
     /// Lists of `key=value`, by option; a word without key has the empty key.
     pub(crate) lists: BTreeMap<String, BTreeMap<String, String>>,
@@ -44,6 +44,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = (String, String)>) -> Op
             }
             "-global" => {
                 options.globals.insert(value);
+            }
+            "-numa" | "-smbios" => {
+                options.globals.insert(format!("{option} {value}"));
             }
             "-chardev" | "-mon" | "-netdev" | "-add-fd" | "-audiodev" => {}
             _ => {

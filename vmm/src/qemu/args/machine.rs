@@ -1,9 +1,9 @@
 //! Name, machine type, firmware, memory, clock, boot, what happens at the end, confinement.
 
 use super::vector::List;
-use super::{ArgumentError, Builder, object, on_off};
+use super::{ArgumentError, Builder, insert, object, on_off};
 use crate::domain::{
-    ClockOffset, LifecycleAction, MachineKind, TickPolicy, TimerName, WatchdogAction,
+    ClockOffset, GenerationId, LifecycleAction, MachineKind, TickPolicy, TimerName, WatchdogAction,
 };
 use crate::qemu::{Accel, FirmwareBacking};
 
@@ -54,7 +54,6 @@ impl Builder<'_> {
         let mut list = List::starting(&machine.name)
             .with("usb", "off")
             .with("dump-guest-core", "off")
-            .with("memory-backend", MEMORY_ID)
             .with("acpi", on_off(features.acpi))
             .with(
                 "hpet",
@@ -62,6 +61,9 @@ impl Builder<'_> {
             )
             .with_some("smm", smm.map(on_off))
             .with_some("vmport", features.vmport.map(on_off));
+        if self.domain.memory.nodes.is_empty() {
+            list = list.with("memory-backend", MEMORY_ID);
+        }
         if self.domain.memory.nosharepages {
             list = list.with("mem-merge", "off");
         }
@@ -119,20 +121,82 @@ impl Builder<'_> {
         let memory = &self.domain.memory;
         let size = List::default().with("size", format!("{}k", memory.total_kib));
         self.vector.list("-m", size);
-        self.vector.json(
-            "-object",
-            object! {
-                "qom-type": "memory-backend-ram",
-                "id": MEMORY_ID,
-                "size": memory.total_kib * 1024,
-            },
-        );
+        if memory.nodes.is_empty() {
+            self.memory_object(MEMORY_ID, memory.total_kib, memory.shared);
+        }
+        for node in &memory.nodes {
+            let id = format!("ram-node{}", node.id);
+            self.memory_object(&id, node.memory_kib, node.shared.or(memory.shared));
+            let mut list = List::starting("node").with("nodeid", node.id);
+            for (first, last) in &node.cpus {
+                list = match first == last {
+                    true => list.with("cpus", first),
+                    false => list.with("cpus", format!("{first}-{last}")),
+                };
+            }
+            self.vector.list("-numa", list.with("memdev", id));
+        }
+        for node in &memory.nodes {
+            for (other, distance) in &node.distances {
+                let list = List::starting("dist")
+                    .with("src", node.id)
+                    .with("dst", other)
+                    .with("val", distance);
+                self.vector.list("-numa", list);
+            }
+        }
         self.vector
             .list("-overcommit", List::default().with("mem-lock", "off"));
         for number in 1..=self.domain.iothreads {
             let id = format!("iothread{number}");
             self.vector
                 .json("-object", object! {"qom-type": "iothread", "id": id});
+        }
+    }
+
+    fn memory_object(&mut self, id: &str, kib: u64, shared: Option<bool>) {
+        let memory = &self.domain.memory;
+        let memfd = memory.memfd || memory.huge_pages.is_some();
+        let kind = if memfd {
+            "memory-backend-memfd"
+        } else {
+            "memory-backend-ram"
+        };
+        let mut object = object! {"qom-type": kind, "id": id, "size": kib * 1024};
+        insert(&mut object, "share", shared);
+        insert(&mut object, "prealloc", memory.preallocated.then_some(true));
+        if let Some(size) = memory.huge_pages {
+            insert(&mut object, "hugetlb", Some(true));
+            insert(&mut object, "hugetlbsize", size.map(|kib| kib * 1024));
+        }
+        // Else the id in a saved state would be a path, unlike that of anonymous memory.
+        if memfd && id == MEMORY_ID {
+            insert(
+                &mut object,
+                "x-use-canonical-path-for-ramblock-id",
+                Some(false),
+            );
+        }
+        self.vector.json("-object", object);
+    }
+
+    pub(super) fn tables(&mut self) {
+        let domain = self.domain;
+        for table in &domain.smbios {
+            let start = List::default().with("type", table.kind);
+            let list = table
+                .entries
+                .iter()
+                .fold(start, |list, (name, value)| list.with(name, value));
+            self.vector.list("-smbios", list);
+        }
+        if let Some(id) = &domain.generation_id {
+            let id = match id {
+                GenerationId::New => "auto",
+                GenerationId::Fixed(id) => id,
+            };
+            let device = object! {"driver": "vmgenid", "guid": id, "id": "vmgenid0"};
+            self.vector.json("-device", device);
         }
     }
 

@@ -91,6 +91,7 @@ pub fn arguments(domain: &Domain, assignment: &Assignment) -> Result<Vec<String>
     builder.machine()?;
     builder.cpu();
     builder.memory();
+    builder.tables();
     builder.monitors();
     builder.clock();
     builder.lifecycle();

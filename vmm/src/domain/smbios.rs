@@ -1,0 +1,101 @@
+//! The tables of SMBIOS that the guest reads with dmidecode.
+
+use super::error::Result;
+use super::node::Node;
+
+/// One table: its type in the standard, and its entries by QEMU's names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SmbiosTable {
+    /// The type: 0 BIOS, 1 system, 2 base board, 3 chassis, 11 vendor strings.
+    pub kind: u8,
+    /// Names and values.
+    pub entries: Vec<(String, String)>,
+}
+
+/// An element of `<sysinfo>`, its table's type, and the entries that it may have.
+type Block = (&'static str, u8, &'static [&'static str]);
+
+const BLOCKS: [Block; 4] = [
+    ("bios", 0, &["vendor", "version", "date", "release"]),
+    (
+        "system",
+        1,
+        &[
+            "manufacturer",
+            "product",
+            "version",
+            "serial",
+            "sku",
+            "family",
+        ],
+    ),
+    (
+        "baseBoard",
+        2,
+        &[
+            "manufacturer",
+            "product",
+            "version",
+            "serial",
+            "asset",
+            "location",
+        ],
+    ),
+    (
+        "chassis",
+        3,
+        &["manufacturer", "version", "serial", "asset", "sku"],
+    ),
+];
+
+/// The longest value that is passed on.
+const MAX_VALUE: usize = 255;
+
+/// Reads `<sysinfo>`; the guest gets it only if `<os><smbios mode='sysinfo'/>` says so.
+pub(crate) fn read(domain: &Node<'_>, wanted: bool) -> Result<Vec<SmbiosTable>> {
+    let tables = domain.child("sysinfo", |sysinfo| {
+        sysinfo.need("type")?.expect("smbios")?;
+        let mut tables = Vec::new();
+        for (name, kind, known) in BLOCKS {
+            tables.extend(sysinfo.each(name, |block| table(block, kind, known))?);
+        }
+        let strings = sysinfo.child("oemStrings", |strings| {
+            strings.each("entry", |entry| {
+                value(entry).map(|text| ("value".to_owned(), text))
+            })
+        })?;
+        if let Some(entries) = strings {
+            tables.push(SmbiosTable { kind: 11, entries });
+        }
+        if !wanted {
+            sysinfo.warn("the guest does not get it without <os><smbios mode='sysinfo'/></os>");
+        }
+        Ok(tables)
+    })?;
+    Ok(tables.filter(|_| wanted).unwrap_or_default())
+}
+
+fn table(block: &Node<'_>, kind: u8, known: &[&str]) -> Result<SmbiosTable> {
+    let mut given = block.each("entry", |entry| {
+        let name = entry.need("name")?;
+        let choices: Vec<(&str, &str)> = known.iter().map(|name| (*name, *name)).collect();
+        Ok((name.choice(&choices)?.to_owned(), value(entry)?))
+    })?;
+    // In the order in which libvirt writes them.
+    given.sort_by_key(|(name, _)| known.iter().position(|known| known == name));
+    if given.windows(2).any(|two| two[0].0 == two[1].0) {
+        return Err(block.refuse("an entry is given twice"));
+    }
+    Ok(SmbiosTable {
+        kind,
+        entries: given,
+    })
+}
+
+fn value(entry: &Node<'_>) -> Result<String> {
+    let text = entry.text();
+    if text.str().len() > MAX_VALUE {
+        return Err(text.refuse(format!("at most {MAX_VALUE} bytes")));
+    }
+    text.non_empty()
+}

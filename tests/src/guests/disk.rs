@@ -31,7 +31,7 @@ const DATA_BYTES: u64 = 8 * MIB;
 const DISK_BYTES: u64 = BOOT_START + BOOT_BYTES + DATA_BYTES + MIB;
 
 /// Quiet, since every line costs time on a nested emulated serial port; and a guest that panics starts again.
-const COMMAND_LINE: &str = "console=ttyS0 quiet mitigations=off panic=5";
+const COMMAND_LINE: &str = "console=ttyS0 quiet mitigations=off cryptomgr.notests panic=5";
 
 /// Adds everything of this file that the guests are made from.
 pub(super) fn ingredients(recipe: Recipe) -> Recipe {

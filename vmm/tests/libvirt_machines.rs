@@ -120,6 +120,7 @@ fn canonical_device(device: &Map<String, Value>, all: &Options) -> Map<String, V
     device.remove("guest-stats-polling-interval");
     // QEMU has two names for some; the one for the DC-390 is libvirt's alone.
     let names = [
+        ("virtio-iommu", "virtio-iommu-pci"),
         ("ahci", "ich9-ahci"),
         ("lsi", "lsi53c895a"),
         ("dc-390", "dc390"),
@@ -179,6 +180,10 @@ fn by_intent(options: &mut Options) {
     options
         .globals
         .retain(|setting| !setting.starts_with("kvm-pit."));
+    // Under emulation there is no interrupt controller in the kernel.
+    if let Some(machine) = options.lists.get_mut("-machine") {
+        machine.remove("kernel_irqchip");
+    }
     // fvm always says both; libvirt leaves out what is QEMU's default.
     if let Some(machine) = options.lists.get_mut("-machine") {
         machine

@@ -18,6 +18,8 @@ pub struct Features {
     pub kvm_hidden: Option<bool>,
     /// The end-of-interrupt of a paravirtual APIC.
     pub apic_eoi: Option<bool>,
+    /// Whether the IOAPIC is QEMU's, not the kernel's: interrupt remapping needs it.
+    pub split_irqchip: Option<bool>,
     /// A device for crash dumps' notes.
     pub vmcoreinfo: bool,
     /// Enlightenments for Windows.
@@ -69,6 +71,11 @@ pub(crate) fn read(domain: &Node<'_>) -> Result<Features> {
                 .attr("state")
                 .map_or(Ok(true), |value| value.on_off())
         })?;
+        let split_irqchip = node.child("ioapic", |ioapic| {
+            ioapic
+                .need("driver")?
+                .choice(&[("qemu", true), ("kvm", false)])
+        })?;
         Ok(Features {
             acpi: node.flag("acpi")?,
             vmport: state(node, "vmport")?,
@@ -76,6 +83,7 @@ pub(crate) fn read(domain: &Node<'_>) -> Result<Features> {
             pmu: state(node, "pmu")?,
             kvm_hidden: kvm_hidden.flatten(),
             apic_eoi: apic_eoi.flatten(),
+            split_irqchip,
             vmcoreinfo: vmcoreinfo.unwrap_or(false),
             hyperv: node.child("hyperv", hyperv)?.unwrap_or_default(),
         })

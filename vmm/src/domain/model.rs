@@ -69,6 +69,10 @@ pub struct Devices {
     pub consoles: Vec<Console>,
     /// Channels.
     pub channels: Vec<Channel>,
+    /// USB hubs.
+    pub hubs: Vec<Hub>,
+    /// The IOMMU.
+    pub iommu: Option<Iommu>,
     /// Input devices.
     pub inputs: Vec<Input>,
     /// Screens.
@@ -221,6 +225,8 @@ fn read_devices(node: &Node<'_>, draft: &mut Draft) -> Result<Devices> {
         serials: node.each("serial", device::serial)?,
         consoles: node.each("console", device::console)?,
         channels: node.each("channel", device::channel)?,
+        hubs: node.each("hub", device::hub)?,
+        iommu: node.child("iommu", device::iommu)?,
         inputs: node.each("input", device::input)?,
         graphics: node.each("graphics", device::graphics)?,
         videos: videos.into_iter().flatten().collect(),

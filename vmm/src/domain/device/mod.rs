@@ -16,8 +16,8 @@ pub use disk::{Cache, Disk, DiskBus, DiskDevice, DiskSource, ErrorPolicy, IoMode
 pub use display::{Graphics, GraphicsKind, Video, VideoModel};
 pub use interface::{Interface, NicModel, NicSource};
 pub use simple::{
-    Balloon, Input, InputBus, InputKind, Panic, PanicModel, Rng, Sound, SoundModel, Vsock,
-    Watchdog, WatchdogAction, WatchdogModel,
+    Balloon, Hub, Input, InputBus, InputKind, Iommu, IommuModel, Panic, PanicModel, Rng, Sound,
+    SoundModel, Vsock, Watchdog, WatchdogAction, WatchdogModel,
 };
 
 pub(crate) use character::{channel, console, serial};
@@ -25,4 +25,4 @@ pub(crate) use controller::{TemplateController, controller};
 pub(crate) use disk::{disk, nvme_namespace, target_index};
 pub(crate) use display::{graphics, video};
 pub(crate) use interface::interface;
-pub(crate) use simple::{balloon, input, panic, rng, sound, vsock, watchdog};
+pub(crate) use simple::{balloon, hub, input, iommu, panic, rng, sound, vsock, watchdog};

@@ -114,6 +114,46 @@ pub struct Input {
     pub usb: Option<UsbAddress>,
 }
 
+/// A USB hub.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hub {
+    /// The device's id in QEMU.
+    pub alias: String,
+    /// The place on the USB bus.
+    pub usb: Option<UsbAddress>,
+}
+
+words! {
+    /// The model of the IOMMU.
+    pub enum IommuModel {
+        /// Intel's.
+        Intel = "intel",
+        /// virtio.
+        Virtio = "virtio",
+    }
+}
+
+/// A unit that translates the addresses of devices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Iommu {
+    /// The device's id in QEMU.
+    pub alias: String,
+    /// Which.
+    pub model: IommuModel,
+    /// Whether it remaps interrupts.
+    pub interrupt_remapping: Option<bool>,
+    /// Whether the guest says which entries it changed.
+    pub caching_mode: Option<bool>,
+    /// Whether processors beyond 255 get interrupts.
+    pub extended_interrupts: Option<bool>,
+    /// Whether devices cache translations.
+    pub device_iotlb: Option<bool>,
+    /// The width of addresses in bits.
+    pub address_bits: Option<u32>,
+    /// The place on the PCI bus, of virtio.
+    pub pci: PciPlace,
+}
+
 words! {
     /// The sound card.
     pub enum SoundModel {
@@ -275,6 +315,49 @@ pub(crate) fn input(node: &Node<'_>) -> Result<Input> {
         pci,
         usb,
     })
+}
+
+/// Reads `<hub>`.
+pub(crate) fn hub(node: &Node<'_>) -> Result<Hub> {
+    node.need("type")?.expect("usb")?;
+    node.ignore_children("alias");
+    Ok(Hub {
+        alias: String::new(),
+        usb: address::usb(node)?,
+    })
+}
+
+/// Reads `<iommu>`.
+pub(crate) fn iommu(node: &Node<'_>) -> Result<Iommu> {
+    let model = node.need("model")?.choice(IommuModel::WORDS)?;
+    node.ignore_children("alias");
+    let mut iommu = Iommu {
+        alias: String::new(),
+        model,
+        interrupt_remapping: None,
+        caching_mode: None,
+        extended_interrupts: None,
+        device_iotlb: None,
+        address_bits: None,
+        pci: PciPlace::default(),
+    };
+    if model == IommuModel::Virtio {
+        iommu.pci = address::pci(node)?;
+        return Ok(iommu);
+    }
+    node.child("driver", |driver| {
+        let switch = |name: &str| driver.attr(name).map(|value| value.on_off()).transpose();
+        iommu.interrupt_remapping = switch("intremap")?;
+        iommu.caching_mode = switch("caching_mode")?;
+        iommu.extended_interrupts = switch("eim")?;
+        iommu.device_iotlb = switch("iotlb")?;
+        iommu.address_bits = match driver.attr("aw_bits") {
+            None => None,
+            Some(value) => Some(value.choice(&[("39", 39), ("48", 48)])?),
+        };
+        Ok(())
+    })?;
+    Ok(iommu)
 }
 
 /// Reads `<sound>`.

@@ -64,6 +64,9 @@ impl Builder<'_> {
         if self.domain.memory.nodes.is_empty() {
             list = list.with("memory-backend", MEMORY_ID);
         }
+        if let (Some(split), Accel::Kvm) = (features.split_irqchip, self.given.accel) {
+            list = list.with("kernel_irqchip", if split { "split" } else { "on" });
+        }
         if self.domain.memory.nosharepages {
             list = list.with("mem-merge", "off");
         }

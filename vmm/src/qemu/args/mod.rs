@@ -96,8 +96,10 @@ pub fn arguments(domain: &Domain, assignment: &Assignment) -> Result<Vec<String>
     builder.clock();
     builder.lifecycle();
     builder.boot();
+    builder.iommu()?;
     builder.bridges()?;
     builder.controllers()?;
+    builder.hubs()?;
     builder.disks()?;
     builder.interfaces()?;
     builder.serial_lines();

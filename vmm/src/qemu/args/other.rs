@@ -2,8 +2,8 @@
 
 use super::{ArgumentError, Builder, JsonObject, insert, object};
 use crate::domain::{
-    GraphicsKind, Input, InputBus, InputKind, MachineKind, PanicModel, Sound, SoundModel,
-    UsbAddress, WatchdogModel,
+    GraphicsKind, Input, InputBus, InputKind, IommuModel, MachineKind, PanicModel, Sound,
+    SoundModel, UsbAddress, WatchdogModel,
 };
 
 impl Builder<'_> {
@@ -17,6 +17,42 @@ impl Builder<'_> {
             insert(properties, "bus", Some(bus));
             insert(properties, "port", Some(place.port.as_str()));
         }
+    }
+
+    pub(super) fn hubs(&mut self) -> Result<(), ArgumentError> {
+        let domain = self.domain;
+        for hub in &domain.devices.hubs {
+            let mut properties = object! {"driver": "usb-hub", "id": hub.alias};
+            self.usb_place(&mut properties, hub.usb.as_ref());
+            self.device(properties)?;
+        }
+        Ok(())
+    }
+
+    /// Before all other devices, whose addresses it translates.
+    pub(super) fn iommu(&mut self) -> Result<(), ArgumentError> {
+        let domain = self.domain;
+        let Some(iommu) = &domain.devices.iommu else {
+            return Ok(());
+        };
+        if iommu.model == IommuModel::Virtio {
+            return self.pci_device(&iommu.alias, object! {"driver": "virtio-iommu-pci"});
+        }
+        let mut properties = object! {"driver": "intel-iommu", "id": iommu.alias};
+        insert(
+            &mut properties,
+            "intremap",
+            iommu.interrupt_remapping.map(super::on_off),
+        );
+        insert(&mut properties, "caching-mode", iommu.caching_mode);
+        insert(
+            &mut properties,
+            "eim",
+            iommu.extended_interrupts.map(super::on_off),
+        );
+        insert(&mut properties, "device-iotlb", iommu.device_iotlb);
+        insert(&mut properties, "aw-bits", iommu.address_bits);
+        self.device(properties)
     }
 
     pub(super) fn inputs(&mut self) -> Result<(), ArgumentError> {

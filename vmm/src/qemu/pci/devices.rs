@@ -127,6 +127,11 @@ pub(super) fn devices(domain: &Domain, pci_controllers: &[Controller]) -> Vec<Pc
     {
         add(&input.alias, express, input.pci, Role::Plain);
     }
+    if let Some(iommu) = &devices.iommu
+        && iommu.model == IommuModel::Virtio
+    {
+        add(&iommu.alias, Connects::Integrated, iommu.pci, Role::Plain);
+    }
     if let Some(vsock) = &devices.vsock {
         add(&vsock.alias, express, vsock.pci, Role::Plain);
     }

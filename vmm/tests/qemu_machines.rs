@@ -9,7 +9,7 @@ mod machine;
 
 use anyhow::{Context, Result, ensure};
 use fvm_vmm::domain::{Domain, GraphicsKind, MachineKind, NicModel, PciAddress, VideoModel};
-use fvm_vmm::qemu::probe::Capabilities;
+use fvm_vmm::qemu::probe::{Capabilities, Version};
 use machine::{LIMIT, Machine, Setup, load, qemu};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -61,6 +61,13 @@ fn lacking(qemu: &Capabilities, domain: &Domain) -> Option<&'static str> {
         Some("its kernel is /dev/null")
     } else if domain.memory.huge_pages.is_some() && free_huge_pages() == 0 {
         Some("there are no huge pages")
+    } else if devices
+        .iommu
+        .as_ref()
+        .is_some_and(|i| i.extended_interrupts == Some(true))
+        && qemu.version < (Version { major: 8, minor: 1 })
+    {
+        Some("the emulation of this QEMU has no extended interrupts")
     } else if devices.vsock.is_some() && !Path::new("/dev/vhost-vsock").exists() {
         Some("there is no /dev/vhost-vsock")
     } else if devices

@@ -20,7 +20,8 @@ mod node;
 mod os;
 mod smbios;
 mod system;
-mod xml;
+pub(crate) mod write;
+pub(crate) mod xml;
 
 pub use address::{DriveAddress, PciAddress, PciPlace, UsbAddress, VirtioSerialAddress};
 pub use clock::{Clock, ClockOffset, TickPolicy, Timer, TimerName};
@@ -42,12 +43,18 @@ use std::cell::RefCell;
 ///
 /// The warnings are about what fvm accepts and acts on in its own way.
 pub fn load(template: &str, macros: &Macros) -> Result<(Domain, Vec<Warning>), TemplateError> {
-    let mut root = xml::parse(template)?;
-    expand(&mut root, macros);
+    let root = tree(template, macros)?;
     let warnings = RefCell::default();
     let (mut domain, draft) = node::visit_root(&root, "domain", &warnings, model::read)?;
     complete::complete(&mut domain, draft)?;
     Ok((domain, warnings.into_inner()))
+}
+
+/// The elements of a template with all macros replaced.
+pub(crate) fn tree(template: &str, macros: &Macros) -> Result<xml::Element, TemplateError> {
+    let mut root = xml::parse(template)?;
+    expand(&mut root, macros);
+    Ok(root)
 }
 
 fn expand(element: &mut xml::Element, macros: &Macros) {

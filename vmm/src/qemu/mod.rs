@@ -7,6 +7,7 @@
 
 pub mod args;
 mod assignment;
+mod describe;
 mod fds;
 pub mod firmware;
 pub mod pci;
@@ -18,6 +19,7 @@ pub(crate) mod sys;
 
 pub use args::{ArgumentError, arguments};
 pub use assignment::{Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, SocketBacking};
+pub use describe::{Chosen, completed_xml};
 pub use fds::{FdSet, FdTable};
 pub(crate) use process::poll_readable;
 pub use process::{AdoptError, ExitCause, Running, adopt};

@@ -1,6 +1,6 @@
 //! Network interfaces.
 
-use super::disk::boot_order;
+use super::disk_read::boot_order;
 use crate::domain::address::{self, PciPlace};
 use crate::domain::error::Result;
 use crate::domain::node::{Node, Value, words};

@@ -6,6 +6,7 @@
 mod character;
 mod controller;
 mod disk;
+mod disk_read;
 mod display;
 mod interface;
 mod simple;
@@ -22,7 +23,7 @@ pub use simple::{
 
 pub(crate) use character::{channel, console, serial};
 pub(crate) use controller::{TemplateController, controller};
-pub(crate) use disk::{disk, nvme_namespace, target_index};
+pub(crate) use disk_read::{disk, nvme_namespace, target_index};
 pub(crate) use display::{graphics, video};
 pub(crate) use interface::interface;
 pub(crate) use simple::{balloon, hub, input, iommu, panic, rng, sound, vsock, watchdog};

@@ -1,0 +1,107 @@
+//! What QEMU may say, honest or not.
+
+use super::*;
+use std::io::{BufRead, BufReader};
+use std::thread;
+
+const LIMIT: Duration = Duration::from_secs(10);
+const GREETING: &str =
+    r#"{"QMP":{"version":{"qemu":{"micro":2,"minor":2,"major":7},"new":1},"capabilities":[]}}"#;
+
+/// A peer that greets, then answers each line that comes with the next of `answers`.
+///
+/// `ID` in an answer stands for the id of the command; the peer closes when they are used up.
+fn peer(answers: Vec<String>) -> UnixStream {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    thread::spawn(move || {
+        let mut lines = BufReader::new(theirs.try_clone().expect("clone")).lines();
+        let mut theirs = theirs;
+        let _ = writeln!(theirs, "{GREETING}");
+        for answer in answers {
+            let Some(Ok(line)) = lines.next() else { return };
+            let command: Value = serde_json::from_str(&line).expect("a command");
+            let _ = writeln!(
+                theirs,
+                "{}",
+                answer.replace("ID", &command["id"].to_string())
+            );
+        }
+    });
+    ours
+}
+
+fn client(answers: &[&str]) -> Client {
+    let ready = [r#"{"return":{},"id":ID}"#].iter().chain(answers);
+    let answers = ready.map(|answer| (*answer).to_owned()).collect();
+    Client::handshake(peer(answers), LIMIT).expect("a greeting")
+}
+
+#[test]
+fn events_between_are_kept_and_unknown_fields_passed_over() {
+    let mut client = client(&[
+        "{\"event\":\"NEVER_HEARD_OF\",\"x\":1}\n{\"event\":\"STOP\",\"data\":{\"a\":[1]}}\n\
+         {\"return\":{},\"id\":0}\n{\"return\":{\"status\":\"paused\",\"running\":false,\"n\":1},\"id\":ID}",
+    ]);
+    assert_eq!(client.version(), Version { major: 7, minor: 2 });
+    let status = client.status(LIMIT).expect("a status");
+    assert_eq!((status.state.as_str(), status.running), ("paused", false));
+    let first = client.next_event(LIMIT).expect("alive").expect("an event");
+    assert_eq!(first.name, "NEVER_HEARD_OF");
+    let second = client.next_event(LIMIT).expect("alive").expect("an event");
+    assert_eq!(second.data, json!({"a": [1]}));
+    assert!(matches!(
+        client.next_event(LIMIT),
+        Err(QmpError::Closed { .. })
+    ));
+}
+
+#[test]
+fn a_refusal_is_told_in_bounded_printable_words() {
+    let long = "x".repeat(5000);
+    let answer =
+        format!(r#"{{"error":{{"class":"GenericError","desc":"\u001b[31m{long}"}},"id":ID}}"#);
+    match client(&[&answer]).cont(LIMIT) {
+        Err(QmpError::Refused { description, .. }) => {
+            assert!(description.starts_with('\u{fffd}'));
+            assert_eq!(description.chars().count(), MAX_WORDS);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn silence_rubbish_and_endless_lines_end() {
+    let short = Duration::from_millis(50);
+    let (silent, _kept) = UnixStream::pair().expect("a pair");
+    assert!(matches!(
+        Client::handshake(silent, short),
+        Err(QmpError::Timeout { .. })
+    ));
+
+    assert!(matches!(
+        client(&["[1]"]).stop(LIMIT),
+        Err(QmpError::Malformed { .. })
+    ));
+    assert!(matches!(
+        client(&["rubbish"]).stop(LIMIT),
+        Err(QmpError::Malformed { .. })
+    ));
+
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    thread::spawn(move || while theirs.write_all(&[b' '; 1 << 16]).is_ok() {});
+    assert!(matches!(
+        Client::handshake(ours, LIMIT),
+        Err(QmpError::Malformed { .. })
+    ));
+}
+
+#[test]
+fn quitting_before_the_answer_is_no_error() {
+    assert!(client(&[]).quit(LIMIT).is_ok());
+}
+
+#[test]
+fn connecting_where_nobody_listens_names_the_path() {
+    let error = Client::connect(Path::new("/nowhere/qmp"), LIMIT).expect_err("nobody");
+    assert!(error.to_string().contains("/nowhere/qmp"));
+}

@@ -275,3 +275,68 @@ fn hostile_documents_are_refused() -> Result<()> {
     }
     Ok(())
 }
+
+/// Small changes of a good template, the same ones at every run.
+struct Changes(u64);
+
+impl Changes {
+    fn number(&mut self, below: usize) -> usize {
+        // xorshift64: any sequence will do that is not regular.
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % below.max(1) as u64).unwrap_or(0)
+    }
+
+    fn apply(&mut self, text: &str) -> String {
+        const PIECES: [&str; 12] = [
+            "'",
+            "<",
+            ">",
+            "/>",
+            "&lt;",
+            "&x;",
+            "-1",
+            "99999999999",
+            "<a>",
+            " b='1'",
+            "\u{1}",
+            "é",
+        ];
+        let mut changed: Vec<char> = text.chars().collect();
+        for _ in 0..=self.number(3) {
+            let at = self.number(changed.len());
+            let end = (at + self.number(20)).min(changed.len());
+            match self.number(3) {
+                0 => drop(changed.drain(at..end)),
+                1 => {
+                    let piece: Vec<char> = changed[at..end].to_vec();
+                    let to = self.number(changed.len());
+                    changed.splice(to..to, piece);
+                }
+                _ => drop(changed.splice(at..at, PIECES[self.number(PIECES.len())].chars())),
+            }
+        }
+        changed.into_iter().collect()
+    }
+}
+
+#[test]
+fn changed_templates_are_read_or_refused_and_nothing_else() -> Result<()> {
+    let mut changes = Changes(0x5eed_f0e5);
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..4000 {
+        match domain::load(&changes.apply(GOOD), &macros()) {
+            Ok((domain, _)) => {
+                good += 1;
+                let _ = fvm_vmm::qemu::pci::assign(&domain);
+            }
+            Err(error) => {
+                bad += 1;
+                ensure!(error.path.starts_with('/') && error.line >= 1, "{error:?}");
+            }
+        }
+    }
+    ensure!(good > 10 && bad > 1000, "{good} were read, {bad} refused");
+    Ok(())
+}

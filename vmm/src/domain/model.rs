@@ -249,8 +249,8 @@ fn generation_id(node: &Node<'_>) -> Result<GenerationId> {
 
 fn name_of(value: &Value<'_>) -> Result<String> {
     let name = value.non_empty()?;
-    if name.len() > 128 || name.contains('/') {
-        return Err(value.refuse("a name has at most 128 bytes and no `/`"));
+    if name.len() > 128 || name.contains('/') || name.chars().any(char::is_control) {
+        return Err(value.refuse("a name has at most 128 bytes, no `/` and no line breaks"));
     }
     Ok(name)
 }

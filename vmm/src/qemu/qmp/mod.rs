@@ -167,10 +167,13 @@ impl Client {
             let mut message = self.message(&wait)?.ok_or_else(|| wait.timeout())?;
             if let Some(event) = event(&mut message) {
                 self.keep(event);
+                // However fast they come, the wait has its end.
+                wait.left()?;
                 continue;
             }
             if message.get("id").and_then(Value::as_u64) != Some(id) {
                 // The late reply to a command whose wait had ended.
+                wait.left()?;
                 continue;
             }
             if let Some(value) = message.remove("return") {
@@ -196,11 +199,11 @@ impl Client {
             }
             match self.message(&wait)? {
                 None => return Ok(None),
-                Some(mut message) => {
-                    if let Some(event) = event(&mut message) {
-                        self.keep(event);
-                    }
-                }
+                Some(mut message) => match event(&mut message) {
+                    Some(event) => self.keep(event),
+                    None if wait.left().is_err() => return Ok(None),
+                    None => {}
+                },
             }
         }
     }

@@ -105,3 +105,21 @@ fn connecting_where_nobody_listens_names_the_path() {
     let error = Client::connect(Path::new("/nowhere/qmp"), LIMIT).expect_err("nobody");
     assert!(error.to_string().contains("/nowhere/qmp"));
 }
+
+#[test]
+fn a_flood_of_events_does_not_outlast_the_wait() {
+    let (ours, theirs) = UnixStream::pair().expect("a pair");
+    thread::spawn(move || {
+        let mut lines = BufReader::new(theirs.try_clone().expect("clone")).lines();
+        let mut theirs = theirs;
+        let _ = writeln!(theirs, "{GREETING}");
+        let _ = lines.next();
+        let _ = writeln!(theirs, r#"{{"return":{{}},"id":1}}"#);
+        let flood = r#"{"event":"X"}"#.to_owned() + "\n";
+        while theirs.write_all(flood.repeat(1000).as_bytes()).is_ok() {}
+    });
+    let mut client = Client::handshake(ours, LIMIT).expect("a greeting");
+    let answer = client.cont(Duration::from_millis(200));
+    assert!(matches!(answer, Err(QmpError::Timeout { .. })));
+    assert!(client.events.len() <= MAX_EVENTS);
+}

@@ -221,15 +221,11 @@ impl Manager {
                 .map_err(|error| failed(format!("opening VM {}'s disk", row.number), &error))?
                 .into())
         };
-        let path = fds.pass_set(vec![open(Access::ReadWrite)?, open(Access::ReadOnly)?]);
-        Ok([(
-            main.target.clone(),
-            DiskBacking {
-                path,
-                is_block_device: true,
-            },
-        )]
-        .into())
+        let opened = vec![open(Access::ReadWrite)?, open(Access::ReadOnly)?];
+        let backing = fds
+            .pass_open_disk(opened, main)
+            .map_err(|error| failed(format!("opening VM {}'s disk", row.number), &error))?;
+        Ok([(main.target.clone(), backing)].into())
     }
 
     /// Makes the taps, admits them, and has them served, before there is anybody to ask.

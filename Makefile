@@ -45,7 +45,10 @@ unit: prepare
 lab: prepare
 	$(CARGO) test $(tests) -p fvm-lab --tests -- --test-threads=2
 
+# Tests of QEMU's arguments use the QEMU of the lab, so that is made first.
 test: lint
+	$(CARGO) build $(tests) --workspace --bins
+	$(target)/lab/fvm-lab prepare
 	$(CARGO) test $(tests) --workspace -- --test-threads=2
 
 deb: prepare build

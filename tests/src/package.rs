@@ -98,7 +98,9 @@ fn binaries(root: &Path, build: Build) -> Result<PathBuf> {
 fn cargo_build(root: &Path, build: Build) -> Result<PathBuf> {
     let target = cargo_target(root)?;
     let step = Step::begin("build", "building fvm (some minutes the first time)");
-    cargo(root, &["-p", "fvm", "-p", "fvm-vmm", "-p", "fvm-netd"])?;
+    // The whole workspace, as the tests themselves are built: with fewer packages cargo would choose other
+    // features of what they share, and build all of that once more.
+    cargo(root, &["--workspace", "--bins"])?;
     let plain = target.join(PROFILE);
     let binaries = match build {
         Build::Release => plain,
@@ -106,10 +108,9 @@ fn cargo_build(root: &Path, build: Build) -> Result<PathBuf> {
             cargo(
                 root,
                 &[
-                    "-p",
-                    "fvm-vmm",
+                    "--workspace",
                     "--features",
-                    "fault-points",
+                    "fvm-vmm/fault-points",
                     "--bin",
                     "fvmd-faults",
                 ],

@@ -128,9 +128,8 @@ impl Entry {
     }
 }
 
-/// How many entries of one kind stay: the current ones (fvm is built in two ways) and those before, for going back and forth
-/// between two states
-/// of the checkout.
+/// How many entries of one kind stay: the current ones (fvm is built in two ways), and those before, for going back and
+/// forth between two states of the checkout.
 const KEPT_PER_KIND: usize = 4;
 
 fn prune(cache: &Path, kind: &str, newest: &Path) -> Result<()> {

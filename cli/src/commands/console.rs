@@ -4,8 +4,8 @@ use super::Context;
 use crate::{
     args::one_vm,
     client::ClientError,
-    exit::{CommandResult, Exit},
-    output::Output,
+    exit::{self, CommandResult, Exit},
+    output::RawOutput,
     quantity::Seconds,
     terminal::{RawMode, TerminalError},
 };
@@ -76,7 +76,7 @@ impl Console {
                 .out
                 .note(&format!("console of VM {}, ^] leaves it\r", self.vm));
         }
-        let end = connect(stream, raw.as_ref(), self.timeout, context.out).await;
+        let end = connect(stream, raw.as_ref(), self.timeout).await;
         drop(raw);
         match end? {
             End::Left => Ok(Exit::DONE),
@@ -97,7 +97,6 @@ async fn connect(
     stream: TokioIo<Upgraded>,
     raw: Option<&RawMode>,
     timeout: Option<Seconds>,
-    out: &Output,
 ) -> Result<End, ApiError> {
     let (from_guest, to_guest) = tokio::io::split(stream);
     let left = forward_input(to_guest, raw.is_some())?;
@@ -111,7 +110,7 @@ async fn connect(
     // Listening before anything is shown: from here on, no signal ends us with the terminal raw.
     let signals = Signals::listen()?;
     tokio::select! {
-        end = show_output(from_guest, out) => Ok(end),
+        end = show_output(from_guest) => end,
         () = left => Ok(End::Left),
         () = over => Ok(End::Left),
         () = unread => Ok(End::Left),
@@ -120,18 +119,22 @@ async fn connect(
 }
 
 /// Shows what the guest prints until one of the two sides is closed.
-async fn show_output(mut from_guest: ReadHalf<TokioIo<Upgraded>>, out: &Output) -> End {
+async fn show_output(mut from_guest: ReadHalf<TokioIo<Upgraded>>) -> Result<End, ApiError> {
+    let output = RawOutput::start();
     let mut buffer = vec![0; 64 * 1024];
-    loop {
-        match from_guest.read(&mut buffer).await {
-            Ok(0) | Err(_) => return End::Closed,
-            Ok(bytes) => {
-                if !out.raw(&buffer[..bytes]) {
-                    return End::Left;
-                }
-            }
+    let end = loop {
+        let read = tokio::select! {
+            read = from_guest.read(&mut buffer) => read,
+            () = output.closed() => break End::Left,
+        };
+        match read {
+            Ok(0) | Err(_) => break End::Closed,
+            Ok(bytes) => output.write(&buffer[..bytes]).await,
         }
-    }
+    };
+    let finished = output.finish().await;
+    finished.map_err(|error| exit::unwritten(&error))?;
+    Ok(end)
 }
 
 /// Sends what is typed to the guest, from now on and by itself; what it returns ends when the user leaves.

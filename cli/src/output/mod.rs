@@ -4,12 +4,14 @@
 //! any more: later output is dropped, and the command goes on to its end and its exit status.
 
 mod progress;
+mod raw;
 mod show;
 mod style;
 mod table;
 mod text;
 
 pub(crate) use progress::{Progress, TICK};
+pub(crate) use raw::RawOutput;
 pub(crate) use show::{Look, Plan, Show};
 
 use fvm_vmm::api::{Action, ApiError, BatchReport, Event, VmNumber, VmOutcome};
@@ -151,12 +153,6 @@ impl Output {
         self.progress.take();
     }
 
-    /// Bytes of a console, as they are; false when nobody reads them any more.
-    pub(crate) fn raw(&self, bytes: &[u8]) -> bool {
-        self.write(bytes);
-        !self.closed.get()
-    }
-
     /// Something to know, on standard error.
     pub(crate) fn note(&self, text: &str) {
         self.tell(&plain(text));
@@ -216,16 +212,14 @@ impl Output {
     }
 
     fn print(&self, text: &str) {
-        self.write(text.as_bytes());
-    }
-
-    fn write(&self, bytes: &[u8]) {
         if self.closed.get() {
             return;
         }
         let written = self.aside(|| {
             let mut stdout = io::stdout().lock();
-            stdout.write_all(bytes).and_then(|()| stdout.flush())
+            stdout
+                .write_all(text.as_bytes())
+                .and_then(|()| stdout.flush())
         });
         if let Err(error) = written {
             self.closed.set(true);

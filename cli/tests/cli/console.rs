@@ -3,15 +3,20 @@
 use crate::{
     daemon::{Answer, Daemon, json, refusal, whole},
     fixtures::vm,
-    run::Ran,
+    run::{Ran, status_of},
     terminal::{Terminal, until},
 };
 use fvm_vmm::api::{ApiError, ErrorKind, VmState, routes::CONSOLE_PROTOCOL};
 use hyper::{Request, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
-use nix::sys::signal::Signal;
+use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use std::{
     io::Read,
+    os::fd::AsFd,
     process::{Command, Stdio},
     sync::{Arc, Mutex},
 };
@@ -27,6 +32,8 @@ struct Guest {
     end: Arc<Notify>,
     /// It takes nothing of what is typed.
     deaf: bool,
+    /// It never stops printing.
+    chatty: bool,
 }
 
 const REPLAY: &[u8] = b"login: \xff\x1b[1m";
@@ -54,13 +61,19 @@ impl Guest {
         answer
     }
 
-    async fn talk(self, mut line: TokioIo<hyper::upgrade::Upgraded>) {
+    async fn talk(self, line: TokioIo<hyper::upgrade::Upgraded>) {
+        let (mut keys, mut line) = tokio::io::split(line);
         line.write_all(REPLAY).await.unwrap();
         let mut buffer = [0; 1024];
         loop {
             tokio::select! {
                 () = self.end.notified() => return,
-                read = line.read(&mut buffer), if !self.deaf => match read {
+                written = line.write_all(&[b'.'; 4096]), if self.chatty => {
+                    if written.is_err() {
+                        return;
+                    }
+                }
+                read = keys.read(&mut buffer), if !self.deaf => match read {
                     Ok(bytes @ 1..) => {
                         self.typed.lock().unwrap().extend_from_slice(&buffer[..bytes]);
                         if line.write_all(b"<heard>").await.is_err() {
@@ -175,8 +188,8 @@ fn a_refusal_leaves_the_terminal_alone() {
 }
 
 fn finish(mut command: Command) -> Ran {
-    let output = command.stdout(Stdio::null()).output().unwrap();
-    output.into()
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    Ran::of(command)
 }
 
 #[test]
@@ -196,7 +209,7 @@ fn in_a_script_the_end_of_input_ends_nothing() {
     assert_eq!(shown, REPLAY);
     assert_eq!(child.try_wait().unwrap(), None);
     guest.end.notify_one();
-    let ran: Ran = child.wait_with_output().unwrap().into();
+    let ran = Ran::end_of(child);
     assert_eq!(ran.status, 0);
     assert_eq!(ran.stderr, "the console of VM 42 is closed: stopped\n");
 }
@@ -210,14 +223,14 @@ fn in_a_script_every_byte_of_input_goes_to_the_guest() {
     std::fs::write(&input, &typed).unwrap();
     let mut command = daemon.fvm(&["console", "42"]);
     command.stdin(std::fs::File::open(&input).unwrap());
-    let mut child = command
+    let child = command
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     until("the guest has read the file", || guest.heard(&typed));
     guest.end.notify_one();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(status_of(child), 0);
 }
 
 #[test]
@@ -233,7 +246,44 @@ fn a_reader_that_has_seen_enough_ends_a_silent_console() {
     stdout.read_exact(&mut shown).unwrap();
     // The guest prints nothing more from here on.
     drop(stdout);
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(status_of(child), 0);
+}
+
+#[test]
+fn a_reader_that_takes_its_time_holds_no_signal_up() {
+    let guest = Guest {
+        chatty: true,
+        ..Guest::default()
+    };
+    let daemon = guest.daemon();
+    // A pipe that nobody empties.
+    let (reader, writer) = nix::unistd::pipe().unwrap();
+    let child = daemon
+        .fvm(&["console", "42"])
+        .stdout(writer.try_clone().unwrap())
+        .spawn()
+        .unwrap();
+    until("the pipe is full", || {
+        let mut watched = [PollFd::new(writer.as_fd(), PollFlags::POLLOUT)];
+        poll(&mut watched, PollTimeout::ZERO).unwrap() == 0
+    });
+    kill(Pid::from_raw(child.id() as i32), Signal::SIGTERM).unwrap();
+    assert_eq!(status_of(child), 143);
+    drop(reader);
+}
+
+#[test]
+fn a_full_disk_is_a_failure() {
+    let daemon = Guest::default().daemon();
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut command = daemon.fvm(&["console", "42"]);
+    command.stdout(full);
+    let ran = Ran::of(command);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains("No space left on device"), "{ran:?}");
 }
 
 #[test]
@@ -243,10 +293,10 @@ fn a_script_leaves_when_its_time_is_over_or_its_reader_is_gone() {
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
     let (reader, writer) = nix::unistd::pipe().unwrap();
     drop(reader);
-    let mut child = daemon
+    let child = daemon
         .fvm(&["console", "42"])
         .stdout(writer)
         .spawn()
         .unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(status_of(child), 0);
 }

@@ -85,7 +85,7 @@ fn a_user_outside_the_group_is_status_4() {
     } else {
         fs::set_permissions(&socket, Permissions::from_mode(0o000)).unwrap();
     }
-    let ran = command.output().unwrap().into();
+    let ran = Ran::of(command);
     told(
         &ran,
         4,
@@ -248,12 +248,9 @@ fn a_reader_that_goes_away_ends_nothing_but_the_output() {
     let daemon = many_vms();
     let (reader, writer) = nix::unistd::pipe().unwrap();
     drop(reader);
-    let ran: Ran = daemon
-        .fvm(&["list"])
-        .stdout(writer)
-        .output()
-        .unwrap()
-        .into();
+    let mut command = daemon.fvm(&["list"]);
+    command.stdout(writer);
+    let ran = Ran::of(command);
     assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
 }
 
@@ -262,7 +259,9 @@ fn results_that_cannot_be_written_are_a_failure() {
     let daemon = many_vms();
     for command in [&["list"][..], &["list", "--json"]] {
         let full = File::options().write(true).open("/dev/full").unwrap();
-        let ran: Ran = daemon.fvm(command).stdout(full).output().unwrap().into();
+        let mut command = daemon.fvm(command);
+        command.stdout(full);
+        let ran = Ran::of(command);
         assert_eq!(ran.status, 1, "{ran:?}");
         assert!(ran.stderr.contains("No space left on device"), "{ran:?}");
     }

@@ -122,7 +122,7 @@ fn standard_input_is_a_source() {
         .unwrap()
         .write_all(&gzip(&disk()))
         .unwrap();
-    let ran: Ran = child.wait_with_output().unwrap().into();
+    let ran = Ran::end_of(child);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(arrived.lock().unwrap().pop().unwrap().1.unwrap() == disk());
     // A redirected file is read from where its reader before us left it.
@@ -131,7 +131,8 @@ fn standard_input_is_a_source() {
     let mut file = File::open(&path).unwrap();
     std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(20)).unwrap();
     let mut command = daemon.fvm(&["image", "import", "debian", "-"]);
-    let ran: Ran = command.stdin(file).output().unwrap().into();
+    command.stdin(file);
+    let ran = Ran::of(command);
     assert_eq!(ran.status, 0, "{ran:?}");
     assert!(arrived.lock().unwrap().pop().unwrap().1.unwrap() == disk());
 }
@@ -213,7 +214,7 @@ fn a_refusal_in_the_middle_of_an_upload_is_what_the_user_sees() {
         let mut stdin = child.stdin.take().unwrap();
         // It may be gone before it has read all of this.
         let _ = stdin.write_all(&[1; 100_000]);
-        let ran: Ran = child.wait_with_output().unwrap().into();
+        let ran = Ran::end_of(child);
         assert_eq!((ran.status, ran.stderr.as_str()), (4, expected), "{ran:?}");
         drop(stdin);
     }

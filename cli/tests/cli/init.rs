@@ -84,7 +84,7 @@ fn as_root(daemon: &Daemon, arguments: &[&str]) -> Command {
 fn run(daemon: &Daemon, arguments: &[&str]) -> Ran {
     let mut command = as_root(daemon, arguments);
     command.stdin(std::process::Stdio::null());
-    command.output().unwrap().into()
+    Ran::of(command)
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn only_root_may() {
     if nix::unistd::Uid::effective().is_root() {
         std::os::unix::process::CommandExt::uid(&mut command, 65534);
     }
-    let ran: Ran = command.output().unwrap().into();
+    let ran = Ran::of(command);
     assert_eq!(ran.status, 4);
     assert_eq!(
         ran.stderr,

@@ -3,6 +3,7 @@
 use crate::{
     daemon::{Daemon, json},
     fixtures::{image, new_host, vm},
+    run::Ran,
 };
 use fvm_vmm::api::{HostReport, ImageList, REPORT_VERSION, VmList, VmReport, VmState};
 
@@ -91,13 +92,11 @@ fn ssh_becomes_ssh() {
     let ssh = daemon.dir().join("ssh");
     std::fs::write(&ssh, "#!/bin/sh\nprintf '%s\\n' \"$@\"\nexit 77\n").unwrap();
     std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let output = daemon
-        .fvm(&["ssh", "-l", "admin", "42", "--", "uname", "-a"])
-        .env("PATH", daemon.dir())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(77));
-    let arguments = String::from_utf8(output.stdout).unwrap();
+    let mut command = daemon.fvm(&["ssh", "-l", "admin", "42", "--", "uname", "-a"]);
+    command.env("PATH", daemon.dir());
+    let ran = Ran::of(command);
+    assert_eq!(ran.status, 77);
+    let arguments = ran.stdout;
     let tail = "-l\nadmin\n--\n127.0.22.42\nuname\n-a\n";
     assert!(arguments.ends_with(tail), "{arguments}");
     assert!(
@@ -121,8 +120,9 @@ fn ssh_to_a_vm_that_does_not_run_says_so() {
 #[test]
 fn a_host_without_ssh_is_told_so() {
     let daemon = Daemon::always(|| json(&vm(42, VmState::Running)));
-    let output = daemon.fvm(&["ssh", "42"]).env("PATH", "/nowhere").output();
-    let output = output.unwrap();
-    assert_eq!(output.status.code(), Some(5));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no ssh client"));
+    let mut command = daemon.fvm(&["ssh", "42"]);
+    command.env("PATH", "/nowhere");
+    let ran = Ran::of(command);
+    assert_eq!(ran.status, 5);
+    assert!(ran.stderr.contains("there is no ssh client"), "{ran:?}");
 }

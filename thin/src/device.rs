@@ -11,7 +11,6 @@
 //! at a device ([`Claim`]).
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::claim::Claim;
 use crate::error::{Error, Result};
@@ -19,11 +18,7 @@ use crate::kernel::DeviceNumber;
 use crate::kernel::dm::{Device, TableLine};
 use crate::kernel::dm::{Dm, Suspend};
 use crate::names::{self, Identity, Kind};
-
-/// Somebody may hold a device for a moment: udev without its device-mapper rules, a curious `blkid`, or a
-/// child of this process that has not come to its `exec` yet.
-const BUSY_TRIES: u32 = 20;
-const BUSY_PAUSE: Duration = Duration::from_millis(25);
+use crate::patience::{is_busy, while_busy};
 
 /// Whether a call had anything to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -171,7 +166,7 @@ fn make(dm: &Dm, identity: &Identity, line: &TableLine, read_only: bool) -> Resu
         Err(error) => {
             let name = identity.name();
             return Err(match dm.find_name(&name)? {
-                Some(other) if error.raw_os_error() == Some(libc::EBUSY) => Error::NameTaken {
+                Some(other) if is_busy(&error) => Error::NameTaken {
                     device: name,
                     found: other.uuid,
                 },
@@ -193,19 +188,6 @@ fn make(dm: &Dm, identity: &Identity, line: &TableLine, read_only: bool) -> Resu
 fn go_live(dm: &Dm, identity: &Identity, line: &TableLine, read_only: bool) -> Result<()> {
     while_busy(|| dm.load(identity, line, read_only))?;
     dm.resume(identity)
-}
-
-/// Does something again for a while, as long as a device is busy.
-fn while_busy(mut action: impl FnMut() -> Result<()>) -> Result<()> {
-    for _ in 1..BUSY_TRIES {
-        match action() {
-            Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-                std::thread::sleep(BUSY_PAUSE);
-            }
-            other => return other,
-        }
-    }
-    action()
 }
 
 /// Gives a live device another table; it keeps the old one if that fails.
@@ -239,7 +221,7 @@ fn remove_claimed(dm: &Dm, identity: &Identity) -> Result<Outcome> {
     match while_busy(|| dm.remove(identity)) {
         Ok(()) => Ok(Outcome::Changed),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(Outcome::Unchanged),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
+        Err(error) if is_busy(&error) => {
             let open_count = dm.find(identity)?.map_or(0, |device| device.open_count);
             Err(Error::Busy {
                 device: identity.name(),

@@ -25,6 +25,7 @@ mod events;
 mod id;
 mod kernel;
 pub mod names;
+mod patience;
 mod pool;
 mod probe;
 pub mod recovery;

@@ -78,15 +78,15 @@ impl Volume {
     /// Opens it with `O_DIRECT`, for this process or to be handed to another.
     ///
     /// # Errors
-    /// [`Error::Io`]: `EROFS` for writing to one that was activated for reading; also if the node belongs to
-    /// another device by now.
+    /// [`Error::Io`]: `EROFS` for writing to one that was activated for reading; `NotFound` if
+    /// it was deactivated meanwhile, also when another device has its node by now.
     pub fn open(&self, access: Access) -> Result<File> {
         // The kernel would let it be opened, and fail each write.
         if access == Access::ReadWrite && self.access == Access::ReadOnly {
             let error = io::Error::from_raw_os_error(libc::EROFS);
             return Err(Error::io("open for writing", self.path())(error));
         }
-        block::open_device(&self.path(), self.number, access)
+        block::open_mapped(&self.path(), self.number, &self.identity.uuid(), access)
     }
 
     /// Gives all of its blocks back to the pool, except those that it shares with other volumes.

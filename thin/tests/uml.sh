@@ -6,7 +6,7 @@
 #
 # Needs: user-mode-linux, mmdebstrap (to make the root directory, once) and, for that, root or subuids.
 # FVM_UML_DIR   where the root directory is kept (default: target/uml)
-# FVM_UML_LIMIT seconds until the machine is stopped (default: 600)
+# FVM_UML_LIMIT seconds until the machine is stopped (default: 900)
 set -eu
 
 [ $# -ge 1 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
@@ -15,7 +15,7 @@ shift
 
 top=$(cd "$(dirname "$0")/../.." && pwd)
 work=${FVM_UML_DIR:-$top/target/uml}
-limit=${FVM_UML_LIMIT:-600}
+limit=${FVM_UML_LIMIT:-900}
 packages=busybox,dmsetup,e2fsprogs,kmod,thin-provisioning-tools,util-linux
 
 linux=$(command -v linux.uml) || { echo "uml.sh: user-mode-linux is not installed" >&2; exit 77; }

@@ -18,8 +18,14 @@ pub enum Access {
     ReadWrite,
 }
 
-/// Opens a device node with `O_DIRECT`, and makes sure that it is the device meant.
-pub(crate) fn open_device(path: &Path, number: DeviceNumber, access: Access) -> Result<File> {
+/// Opens the node of a device-mapper device with `O_DIRECT`, and makes sure that it is the device meant:
+/// number and node may have gone over to another since.
+pub(crate) fn open_mapped(
+    path: &Path,
+    number: DeviceNumber,
+    uuid: &str,
+    access: Access,
+) -> Result<File> {
     let file = OpenOptions::new()
         .read(true)
         .write(access == Access::ReadWrite)
@@ -27,11 +33,13 @@ pub(crate) fn open_device(path: &Path, number: DeviceNumber, access: Access) -> 
         .open(path)
         .map_err(Error::io("open", path))?;
     let found = file.metadata().map_err(Error::io("examine", path))?;
-    if !found.file_type().is_block_device() || DeviceNumber::from_raw(found.rdev()) != number {
-        let error = io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("it is not block device {number}"),
-        );
+    // As long as it is open it cannot be removed, so its number stays its own.
+    let is_it = found.file_type().is_block_device()
+        && DeviceNumber::from_raw(found.rdev()) == number
+        && std::fs::read_to_string(format!("/sys/dev/block/{number}/dm/uuid"))
+            .is_ok_and(|found| found.trim_end() == uuid);
+    if !is_it {
+        let error = io::Error::new(io::ErrorKind::NotFound, format!("it is not {uuid}"));
         return Err(Error::io("use", path)(error));
     }
     Ok(file)

@@ -1,11 +1,10 @@
 //! Files and devices under a pool: taking them, knowing them again, giving them back.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
 
 use crate::error::{Error, Result};
@@ -14,11 +13,14 @@ use crate::names::Part;
 use crate::units::Bytes;
 
 use super::header::{self, CONTENT_START, Found, HEADER_BYTES, Header, Stage, TAIL};
+use super::raw::{
+    allocate, open_exclusively, open_or_make, read_up_to, remove_file, sync_directory, wipe_ends,
+    write_zeros,
+};
 use super::spec::{Backing, PoolSpec};
 
 /// How much at either end is looked at, before something is taken, and wiped, when it is given back.
 const END_BYTES: usize = CONTENT_START.0 as usize;
-static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// How content is laid down in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -189,8 +191,8 @@ impl Taken {
 
     /// The kernel formats metadata whose first block is all zero, and refuses or trusts any other.
     fn clear_superblock(&self) -> Result<()> {
-        self.file
-            .write_all_at(&ZEROS[..4096], CONTENT_START.0)
+        let start = CONTENT_START.0;
+        write_zeros(&self.file, start, start + 4096)
             .map_err(Error::io("clear the metadata of", &self.path))
     }
 
@@ -217,7 +219,7 @@ impl Taken {
         match self.was {
             Was::Forming => Ok(()),
             Was::Absent => remove_file(&self.path),
-            Was::Empty if device => wipe(&self.file, &self.path),
+            Was::Empty if device => wipe_ends(&self.file, &self.path, END_BYTES as u64),
             Was::Empty => self.file.set_len(0).map_err(Error::io("empty", &self.path)),
         }
     }
@@ -321,131 +323,11 @@ pub(super) fn release(spec: &PoolSpec, part: Part, backing: &Backing) -> Result<
     match header::examine(&read_up_to(&file, path, 0, HEADER_BYTES)?) {
         Found::Fvm(header) if header.pool == spec.uuid && header.part == part => match backing {
             Backing::File { .. } => remove_file(path),
-            Backing::Device { .. } => wipe(&file, path),
+            Backing::Device { .. } => wipe_ends(&file, path, END_BYTES as u64),
         },
         Found::Fvm(header) => Err(not_ours(format!("it belongs to pool {}", header.pool))),
         Found::Nothing if matches!(backing, Backing::Device { .. }) => Ok(()),
         Found::Nothing => Err(not_ours("it is empty".into())),
         Found::Other(holds) => Err(not_ours(format!("it holds {holds}"))),
     }
-}
-
-/// Opens a file, made here if it was not there; the flag says so. A link is not followed.
-fn open_or_make(path: &Path) -> Result<(File, bool)> {
-    let mut options = OpenOptions::new();
-    options
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW);
-    match options.clone().create_new(true).open(path) {
-        Ok(file) => Ok((file, true)),
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            let file = options.open(path).map_err(Error::io("open", path))?;
-            let found = file.metadata().map_err(Error::io("examine", path))?;
-            if found.is_file() {
-                Ok((file, false))
-            } else {
-                Err(Error::Occupied {
-                    path: path.to_owned(),
-                    holds: "it is not a regular file".into(),
-                })
-            }
-        }
-        Err(error) => Err(Error::io("make", path)(error)),
-    }
-}
-
-/// Opens a block device that nobody else uses: no mount, no swap, no other device on top.
-fn open_exclusively(path: &Path) -> Result<File> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_EXCL)
-        .open(path);
-    let file = match opened {
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => {
-            return Err(Error::Occupied {
-                path: path.to_owned(),
-                holds: "it is mounted or otherwise in use".into(),
-            });
-        }
-        other => other.map_err(Error::io("open", path))?,
-    };
-    if block::number_of(path)?.is_none() {
-        return Err(Error::Occupied {
-            path: path.to_owned(),
-            holds: "it is not a block device".into(),
-        });
-    }
-    Ok(file)
-}
-
-fn read_up_to(file: &File, path: &Path, offset: u64, length: usize) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; length];
-    let mut filled = 0;
-    while filled < length {
-        match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(Error::io("read", path)(error)),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
-}
-
-/// Gives a range of a file its space; written as zeros where the file system cannot do it at once.
-fn allocate(file: &File, path: &Path, offset: u64, length: u64) -> Result<()> {
-    // Both are below CONTENT_MAX, which is a signed number.
-    let (from, bytes) = (offset.cast_signed(), length.cast_signed());
-    match fallocate(file, FallocateFlags::empty(), from, bytes) {
-        Ok(()) => return Ok(()),
-        Err(nix::errno::Errno::EOPNOTSUPP) => {}
-        Err(errno) => return Err(Error::io("allocate space for", path)(errno.into())),
-    }
-    let end = offset + length;
-    let mut at = offset;
-    while at < end {
-        let piece = ZEROS.len().min((end - at) as usize);
-        file.write_all_at(&ZEROS[..piece], at)
-            .map_err(Error::io("allocate space for", path))?;
-        at += piece as u64;
-    }
-    Ok(())
-}
-
-fn wipe(file: &File, path: &Path) -> Result<()> {
-    let length = block::length(file, path)?.0;
-    let tail_at = length.saturating_sub(END_BYTES as u64);
-    let wipe_at = |start: u64| -> io::Result<()> {
-        let end = length.min(start + END_BYTES as u64);
-        let mut at = start;
-        while at < end {
-            let piece = ZEROS.len().min((end - at) as usize);
-            file.write_all_at(&ZEROS[..piece], at)?;
-            at += piece as u64;
-        }
-        Ok(())
-    };
-    wipe_at(0)
-        .and_then(|()| wipe_at(tail_at))
-        .and_then(|()| file.sync_all())
-        .map_err(Error::io("wipe", path))
-}
-
-fn remove_file(path: &Path) -> Result<()> {
-    std::fs::remove_file(path).map_err(Error::io("remove", path))?;
-    sync_directory(path)
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    File::open(directory)
-        .and_then(|file| file.sync_all())
-        .map_err(Error::io("sync", directory))
 }

@@ -21,6 +21,7 @@ mod extend;
 mod format;
 mod header;
 mod origins;
+mod raw;
 mod spec;
 mod status;
 

@@ -3,8 +3,10 @@
 mod buffer;
 mod digest;
 mod reader;
+mod window;
 mod writer;
 
 pub use digest::{BLOCK_BYTES, SparseDigest, is_zero};
 pub use reader::digest_of;
-pub use writer::{BlockWriter, Written};
+pub use window::Written;
+pub use writer::BlockWriter;

@@ -14,7 +14,7 @@ use crate::volume::Volume;
 
 use super::buffer::AlignedBuffer;
 use super::digest::{BLOCK_BYTES, SparseDigest};
-use super::writer::Written;
+use super::window::Written;
 
 /// One read.
 const WINDOW_BYTES: usize = 4 << 20;

@@ -11,7 +11,6 @@
 //! parts, so the kernel never has to read or zero the rest of it. Both hold only because the volume is
 //! fresh: what is not written reads as zero.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -26,43 +25,12 @@ use crate::units::Bytes;
 use crate::volume::Volume;
 
 use super::buffer::AlignedBuffer;
-use super::digest::is_zero;
+use super::window::{WINDOW_BYTES, Window, Written};
 
-/// One window, and the largest write: a multiple of every chunk size.
-const WINDOW_BYTES: usize = 4 << 20;
 /// Writes under way at once.
 const THREADS: usize = 4;
 /// Buffers: those being written, as many ready to be, and the one being filled.
 const BUFFERS: usize = 2 * THREADS + 1;
-
-/// What was written.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Written {
-    /// Where, in ascending order, none touching the next: whole chunks, or less at the volume's end.
-    pub ranges: Vec<Range<u64>>,
-}
-
-impl Written {
-    /// How many bytes.
-    pub fn bytes(&self) -> Bytes {
-        Bytes(
-            self.ranges
-                .iter()
-                .map(|range| range.end - range.start)
-                .sum(),
-        )
-    }
-}
-
-/// One window's worth of content, on its way to the volume.
-#[derive(Debug)]
-struct Window {
-    /// Where in the volume it begins.
-    offset: u64,
-    buffer: AlignedBuffer,
-    /// Which of its chunks have been filled in.
-    filled: Vec<bool>,
-}
 
 /// What the threads share.
 #[derive(Debug)]
@@ -189,25 +157,24 @@ impl BlockWriter {
         if let Some(error) = outcome.0.take() {
             return Err(error);
         }
-        let ranges = merged(std::mem::take(&mut outcome.1));
+        let written = Written::of(std::mem::take(&mut outcome.1));
         drop(outcome);
         let shared = &self.shared;
         shared
             .file
             .sync_all()
             .map_err(Error::io("sync", &shared.path))?;
-        Ok(Written { ranges })
+        Ok(written)
     }
 
     fn window(&mut self, offset: u64) -> Result<&mut Window> {
         let window = match self.window.take() {
             Some(window) => window,
             // Waits for a thread to give one back; fails when there are no threads any more.
-            None => Window {
-                offset,
-                buffer: self.free.recv().map_err(|_| self.failed())?,
-                filled: vec![false; WINDOW_BYTES / self.shared.chunk],
-            },
+            None => {
+                let buffer = self.free.recv().map_err(|_| self.failed())?;
+                Window::new(offset, buffer, self.shared.chunk)
+            }
         };
         Ok(self.window.insert(window))
     }
@@ -255,36 +222,6 @@ impl Drop for BlockWriter {
     }
 }
 
-impl Window {
-    fn fill(&mut self, at: usize, bytes: &[u8], chunk: usize) {
-        let end = at + bytes.len();
-        let buffer = self.buffer.bytes_mut();
-        for index in at / chunk..end.div_ceil(chunk) {
-            if !self.filled[index] {
-                self.filled[index] = true;
-                buffer[index * chunk..(index + 1) * chunk].fill(0);
-            }
-        }
-        buffer[at..end].copy_from_slice(bytes);
-    }
-
-    /// Runs of chunks that hold anything but zeros, as positions in the buffer.
-    fn runs(&self, chunk: usize) -> Vec<Range<usize>> {
-        let mut runs: VecDeque<Range<usize>> = VecDeque::new();
-        for (index, bytes) in self.buffer.bytes().chunks(chunk).enumerate() {
-            if !self.filled[index] || is_zero(bytes) {
-                continue;
-            }
-            let range = index * chunk..(index + 1) * chunk;
-            match runs.back_mut() {
-                Some(last) if last.end == range.start => last.end = range.end,
-                _ => runs.push_back(range),
-            }
-        }
-        runs.into()
-    }
-}
-
 impl Shared {
     fn outcome(&self) -> std::sync::MutexGuard<'_, (Option<Error>, Vec<Range<u64>>)> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
@@ -327,22 +264,10 @@ impl Shared {
     }
 }
 
-/// Sorts ranges, which do not overlap, and joins those that touch.
-fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
-    ranges.sort_unstable_by_key(|range| range.start);
-    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
-    for range in ranges {
-        match merged.last_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => merged.push(range),
-        }
-    }
-    merged
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::is_zero;
 
     const CHUNK: Bytes = Bytes::kib(256);
     const SIZE: Bytes = Bytes(21 * (1 << 20) + 1536);

@@ -171,10 +171,10 @@ impl TestPool {
 
     /// How many of the pool's devices the kernel has, by `dmsetup`.
     pub(crate) fn devices_left(&self) -> usize {
-        let uuid = format!("FVM-{}-", self.spec.uuid.simple());
-        dmsetup(&["info", "-c", "--noheadings", "-o", "name,uuid"])
+        let ours = self.dm_name("");
+        dmsetup(&["ls"])
             .lines()
-            .filter(|line| line.contains(&uuid))
+            .filter(|line| line.starts_with(&ours))
             .count()
     }
 

@@ -95,19 +95,18 @@ fn an_active_pool_is_adopted_and_left_alone() {
     need_host!();
     let (test, pool) = TestPool::active(SIZE);
     let disk = active_volume(&pool, 1, Bytes::mib(64));
-    let ours = test.dm_name("");
-    let look = || -> Vec<String> {
-        dmsetup(&[
-            "info",
-            "-c",
-            "--noheadings",
-            "-o",
-            "name,major,minor,events",
-        ])
-        .lines()
-        .filter(|line| line.starts_with(&ours))
-        .map(str::to_owned)
-        .collect()
+    let look = || {
+        ["data", "meta", "pool", "1"].map(|suffix| {
+            let name = test.dm_name(suffix);
+            dmsetup(&[
+                "info",
+                "-c",
+                "--noheadings",
+                "-o",
+                "major,minor,events",
+                &name,
+            ])
+        })
     };
     let before = look();
     let again = Pool::activate(test.spec.clone()).unwrap();

@@ -1,7 +1,7 @@
 //! Volumes: active or not, open or not, ours or not; many of them.
 
 use fvm_thin::names::Kind;
-use fvm_thin::{Access, Bytes, Error, Flush, Message, Outcome, VolumeSpec, active_devices};
+use fvm_thin::{Access, Bytes, Error, Flush, Message, Outcome, Pool, VolumeSpec, active_devices};
 use uuid::Uuid;
 
 use crate::host::{
@@ -39,7 +39,28 @@ fn activating_twice_and_deactivating_twice_is_harmless() {
         Outcome::Unchanged
     );
     assert_eq!(pool.volumes().unwrap(), []);
-    assert!(!first.path().exists());
+    // Its node is gone, or another device's by now: this handle opens neither.
+    assert!(first.open(Access::ReadOnly).is_err());
+}
+
+/// Minor numbers are used again at once: an old handle must not open the disk that has the number now.
+#[test]
+fn an_old_handle_never_opens_another_volume() {
+    need_host!();
+    let test = TestPool::alone(SIZE);
+    Pool::format(&test.spec).unwrap();
+    let pool = Pool::activate(test.spec.clone()).unwrap();
+    create(&pool, [1, 2]);
+    let spec = volume(1, DISK);
+    let old = pool.activate_volume(&spec, Access::ReadWrite).unwrap();
+    pool.deactivate_volume(spec.id, spec.uuid).unwrap();
+    let new = pool
+        .activate_volume(&volume(2, DISK), Access::ReadWrite)
+        .unwrap();
+    assert_eq!(old.path(), new.path());
+    assert!(old.open(Access::ReadWrite).is_err());
+    assert!(old.discard().is_err());
+    new.open(Access::ReadWrite).unwrap();
 }
 
 #[test]
@@ -317,7 +338,7 @@ fn a_pool_that_is_down_has_no_volumes() {
     need_host!();
     let (test, pool) = TestPool::active(SIZE);
     create(&pool, [1]);
-    fvm_thin::Pool::deactivate(&test.spec).unwrap();
+    Pool::deactivate(&test.spec).unwrap();
     for error in [
         pool.activate_volume(&volume(1, DISK), Access::ReadWrite)
             .unwrap_err(),

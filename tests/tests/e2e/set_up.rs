@@ -18,6 +18,8 @@ fn a_host_is_set_up_checked_again_and_left_as_it_was() -> Result<()> {
     let Some(host) = lab_host(Needs::default())? else {
         return Ok(());
     };
+    // A first question starts the daemon, which makes its store.
+    host.ok("systemctl start fvmd")?;
     let before = traces(&host)?;
     refused(&host, "fvm list", 5, &["has not been set up", "fvm init"])?;
     refused(&host, "fvm init < /dev/null", 2, &["--yes"])?;
@@ -126,19 +128,22 @@ fn a_block_device_can_be_the_pool() -> Result<()> {
     let Some(host) = lab_host(Needs::default())? else {
         return Ok(());
     };
-    host.ok("truncate -s 3G /root/disk && losetup /dev/loop7 /root/disk")?;
-    host.ok("fvm init --yes --data /dev/loop7")?;
+    host.ok(
+        "truncate -s 3G /root/disk && ln -s $(losetup --find --show /root/disk) /dev/lab-disk",
+    )?;
+    host.ok("fvm init --yes --data /dev/lab-disk")?;
     host.ok(
         "fvm image import debian /lab/guests/bios.raw.zst && fvm create debian 42 && fvm delete 42",
     )?;
     host.nothing_left()?;
     // Filled with somebody's data it is not taken.
-    host.ok("fvm init --remove --yes && mkfs.ext4 -q /dev/loop7")?;
-    let output = host.sh("fvm init --yes --data /dev/loop7")?;
+    host.ok("fvm init --remove --yes && mkfs.ext4 -q /dev/lab-disk")?;
+    let output = host.sh("fvm init --yes --data /dev/lab-disk")?;
     ensure!(
-        output.status.code() == Some(4) && said(&output).contains("/dev/loop7"),
+        output.status.code() == Some(4) && said(&output).contains("/dev/lab-disk"),
         "{}",
         said(&output)
     );
-    host.ok("e2fsck -fn /dev/loop7 > /dev/null 2>&1").map(drop)
+    host.ok("e2fsck -fn /dev/lab-disk > /dev/null 2>&1")
+        .map(drop)
 }

@@ -22,6 +22,7 @@ use crate::{
     store::ImageRow,
 };
 use fvm_thin::{Access, BlockWriter, Bytes, ThinId, VolumeSpec, digest_of};
+use std::time::Duration;
 use uuid::Uuid;
 
 /// The largest image whose size is not known before its end: a thin device that long costs nothing.
@@ -29,6 +30,8 @@ const MAX_IMAGE: Bytes = Bytes::gib(64 * 1024);
 /// The smallest disk.
 const MIN_IMAGE: Bytes = Bytes::mib(1);
 const SECTOR: Bytes = Bytes(512);
+/// How long to wait for an import of the same name that is being cleaned up after.
+const NAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What was written of an image.
 struct Content {
@@ -51,12 +54,15 @@ impl Manager {
         progress: &Progress,
     ) -> Result<ImageReport> {
         let host = self.host()?;
-        let _alone = self.image_locks.try_lock(name.to_string()).ok_or_else(|| {
-            ApiError::new(
-                ErrorKind::Refused,
-                format!("image '{name}' is being worked on by another command"),
-            )
-        })?;
+        let _alone = self
+            .image_locks
+            .lock_within(name.to_string(), NAME_TIMEOUT)
+            .ok_or_else(|| {
+                ApiError::new(
+                    ErrorKind::Refused,
+                    format!("image '{name}' is being worked on by another command"),
+                )
+            })?;
         if self.store.image(name.as_str())?.is_some() {
             return Err(ApiError::new(
                 ErrorKind::Refused,

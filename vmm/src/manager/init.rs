@@ -293,10 +293,14 @@ impl Manager {
         self.store.set_setting(POOL_IS_UNFINISHED, "yes")?;
         self.store.insert_pool(new)?;
         if let Err(error) = Pool::format(&spec) {
-            // Format leaves nothing of its own behind.
+            // Format leaves nothing of its own behind; the directory stays if it was there and is in use.
+            let _ = fs::remove_dir(&dir);
             self.store.delete_pool()?;
             self.store.clear_setting(POOL_IS_UNFINISHED)?;
-            return Err(failed("making the thin pool", &error));
+            return Err(ApiError {
+                kind: ErrorKind::Refused,
+                ..failed("making the thin pool", &error)
+            });
         }
         Ok(self.store.clear_setting(POOL_IS_UNFINISHED)?)
     }

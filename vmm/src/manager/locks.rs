@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     hash::Hash,
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 /// A lock for every key, made when it is first wanted and gone when it is given back.
@@ -39,9 +40,19 @@ impl<K: Hash + Eq + Clone> KeyLocks<K> {
         }
     }
 
-    /// Takes the key if nobody has it.
-    pub(super) fn try_lock(&self, key: K) -> Option<KeyGuard<'_, K>> {
-        self.held().insert(key.clone()).then(|| KeyGuard {
+    /// Waits for the key, but not for ever.
+    pub(super) fn lock_within(&self, key: K, limit: Duration) -> Option<KeyGuard<'_, K>> {
+        let deadline = Instant::now() + limit;
+        let mut held = self.held();
+        while held.contains(&key) {
+            let left = deadline.checked_duration_since(Instant::now())?;
+            held = self
+                .given_back
+                .wait_timeout(held, left)
+                .map_or_else(|poisoned| poisoned.into_inner().0, |(held, _)| held);
+        }
+        held.insert(key.clone());
+        Some(KeyGuard {
             locks: self,
             keys: vec![key],
         })
@@ -115,16 +126,19 @@ mod tests {
                 });
             }
         });
-        assert!(locks.try_lock(1).is_some(), "a key was never given back");
+        assert!(
+            locks.lock_within(1, Duration::ZERO).is_some(),
+            "a key was never given back"
+        );
     }
 
     #[test]
-    fn trying_does_not_wait() {
+    fn waiting_has_a_bound() {
         let locks = KeyLocks::default();
         let guard = locks.lock("debian");
-        assert!(locks.try_lock("debian").is_none());
-        assert!(locks.try_lock("suse").is_some());
+        assert!(locks.lock_within("debian", Duration::ZERO).is_none());
+        assert!(locks.lock_within("suse", Duration::ZERO).is_some());
         drop(guard);
-        assert!(locks.try_lock("debian").is_some());
+        assert!(locks.lock_within("debian", Duration::ZERO).is_some());
     }
 }

@@ -90,6 +90,14 @@ impl Manager {
         let spec = host::pool_spec(&self.paths, &row)?;
         Pool::destroy(&spec).map_err(|error| failed("taking the pool away", &error))?;
         self.store.delete_pool()?;
+        for dir in [
+            self.paths.pool_dir(),
+            self.paths.vms_dir(),
+            self.paths.device_dir.clone(),
+        ] {
+            // What is not empty is not ours alone.
+            let _ = std::fs::remove_dir(dir);
+        }
         changes.push(Change {
             what: "pool".into(),
             state: format!("{} is gone, with its images", row.pool.data.path),

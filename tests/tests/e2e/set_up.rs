@@ -14,6 +14,7 @@ fn traces(host: &LabHost) -> Result<String> {
 }
 
 #[test]
+#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_host_is_set_up_checked_again_and_left_as_it_was() -> Result<()> {
     let Some(host) = lab_host(Needs::default())? else {
         return Ok(());
@@ -94,6 +95,7 @@ fn a_host_is_set_up_checked_again_and_left_as_it_was() -> Result<()> {
 }
 
 #[test]
+#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn what_cannot_be_done_is_refused_before_anything_is_touched() -> Result<()> {
     let Some(host) = lab_host(Needs::default())? else {
         return Ok(());
@@ -124,6 +126,7 @@ fn what_cannot_be_done_is_refused_before_anything_is_touched() -> Result<()> {
 }
 
 #[test]
+#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_block_device_can_be_the_pool() -> Result<()> {
     let Some(host) = lab_host(Needs::default())? else {
         return Ok(());

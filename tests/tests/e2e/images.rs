@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use fvm_lab::Needs;
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn every_kind_of_file_and_standard_input_give_the_same_image() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());

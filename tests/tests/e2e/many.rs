@@ -89,7 +89,6 @@ fn ten_vms_in_one_command_each_have_their_address() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_batch_reports_each_vm_and_its_status_is_the_worst() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -113,7 +112,6 @@ fn a_batch_reports_each_vm_and_its_status_is_the_worst() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn two_creates_of_one_number_make_one_vm() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());

@@ -5,7 +5,6 @@ use anyhow::{Result, ensure};
 use fvm_lab::{Needs, lab_host};
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn members_of_the_group_may_and_others_may_not() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -124,7 +123,6 @@ fn wrong_input_is_told_and_changes_nothing() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn without_the_daemon_every_command_says_so() -> Result<()> {
     let Some(host) = lab_host(Needs::default())? else {
         return Ok(());

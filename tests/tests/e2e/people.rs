@@ -49,7 +49,6 @@ fn members_of_the_group_may_and_others_may_not() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn wrong_input_is_told_and_changes_nothing() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());

@@ -218,5 +218,5 @@ fn removing_wants_the_whole_word() {
     assert_eq!(daemon.requests(), ["POST /v1/host/remove"]);
     let ran = run(&daemon, &["--remove", "--yes"]);
     assert_eq!(ran.status, 0, "{ran:?}");
-    assert!(ran.stdout.starts_with("removed  pool "), "{ran:?}");
+    assert!(ran.stdout.starts_with("changed  pool "), "{ran:?}");
 }

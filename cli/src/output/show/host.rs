@@ -46,7 +46,7 @@ impl Show for InitReport {
 
 impl Show for RemoveReport {
     fn show(&self, look: &Look) -> String {
-        changes(&self.changes, "removed", look)
+        changes(&self.changes, "changed", look)
     }
 }
 
@@ -91,7 +91,7 @@ fn network(network: &NetworkReport) -> Cell {
 
 fn kvm(kvm: &KvmReport) -> Cell {
     if kvm.works {
-        cell(format!("works: {}", kvm.detail)).tone(Tone::Good)
+        cell(&kvm.detail).tone(Tone::Good)
     } else {
         cell(format!(
             "does not work, guests are emulated: {}",

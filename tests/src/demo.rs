@@ -13,7 +13,12 @@ const SCRIPT: &str = include_str!("../assets/demo.sh");
 pub fn demo() -> Result<i32> {
     let host = LabHost::fresh(Needs::default())?;
     let status = host.sh_streamed(SCRIPT)?;
-    Ok(status.code().unwrap_or(1))
+    let left = host.count_left_behind()?;
+    Ok(if status.success() {
+        left.code().unwrap_or(1)
+    } else {
+        status.code().unwrap_or(1)
+    })
 }
 
 /// Removes everything that the lab has made; what lab hosts use right now stays usable until they end.

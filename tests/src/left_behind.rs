@@ -2,6 +2,7 @@
 
 use crate::host::LabHost;
 use anyhow::{Result, bail};
+use std::process::ExitStatus;
 
 const SCRIPT: &str = include_str!("../assets/left-behind");
 
@@ -16,6 +17,11 @@ impl LabHost {
             bail!("{line}");
         }
         Ok(())
+    }
+
+    /// Shows what of VMs is there, counted; fails unless it is nothing.
+    pub(crate) fn count_left_behind(&self) -> Result<ExitStatus> {
+        self.sh_streamed(&script("--none"))
     }
 
     /// Requires that the store and the thin pool hold the same volumes, in the same transaction.

@@ -29,5 +29,5 @@ pub use crate::host::{LabHost, Needs};
 pub use crate::left_behind::NOTHING;
 pub use crate::machine::{Disk, Hardware};
 pub use crate::needs::lab_host;
-pub use crate::package::Build;
+pub use crate::package::{Build, test_program};
 pub use crate::progress::say;

@@ -132,6 +132,29 @@ fn cargo_build(root: &Path, build: Build) -> Result<PathBuf> {
     Ok(binaries)
 }
 
+/// Builds an integration test of this workspace by name, to be run on a lab host; returns the program.
+pub fn test_program(name: &str) -> Result<PathBuf> {
+    let root = paths::workspace()?;
+    // Features of the whole workspace, for the same reason as above.
+    let messages = command::output(cargo_command(&root).args([
+        "test",
+        "--profile",
+        PROFILE,
+        "--locked",
+        "--workspace",
+        "--no-run",
+        "--message-format=json",
+        "--test",
+        name,
+    ]))?;
+    String::from_utf8_lossy(&messages)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == name)
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .with_context(|| format!("cargo built no test program {name}"))
+}
+
 fn cargo(root: &Path, arguments: &[&str]) -> Result<()> {
     let status = cargo_command(root)
         .args(["build", "--profile", PROFILE, "--locked"])

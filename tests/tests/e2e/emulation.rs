@@ -5,7 +5,6 @@ use anyhow::{Result, ensure};
 use fvm_lab::Needs;
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn without_kvm_the_same_job_works_with_a_warning() -> Result<()> {
     let needs = Needs {
         kvm: false,

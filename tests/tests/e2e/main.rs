@@ -89,9 +89,12 @@ fn refused(host: &LabHost, command: &str, status: i32, words: &[&str]) -> Result
 /// files.
 fn fingerprint(host: &LabHost) -> Result<String> {
     host.ok(
-        "for table in setting pool volume image vm nic run pending; do
+        "for table in setting volume image vm nic run pending; do
              [ ! -e /var/lib/fvm/state.db ] || sqlite3 -readonly /var/lib/fvm/state.db \"SELECT '$table', * FROM $table\"
          done
+         # The pool without its counters, which go on when an import is undone.
+         [ ! -e /var/lib/fvm/state.db ] ||
+             sqlite3 -readonly /var/lib/fvm/state.db 'SELECT name, uuid, data_path, data_bytes, metadata_path FROM pool'
          dmsetup ls | sort; losetup --list --noheadings -O BACK-FILE | sort
          ip -brief link | awk '{print $1}' | sort; ip -brief address show | awk '{print $1, $3}' | sort
          nft list ruleset | grep -v 'counter packets' || true

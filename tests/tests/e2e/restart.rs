@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use fvm_lab::Needs;
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn vms_run_on_while_the_daemons_are_restarted() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -71,7 +70,6 @@ fn renewal(host: &fvm_lab::LabHost, when: &str) -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_rebooted_host_has_its_vms_stopped_and_they_start_again() -> Result<()> {
     let needs = Needs {
         disk: fvm_lab::Disk::Durable,

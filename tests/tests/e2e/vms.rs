@@ -5,7 +5,6 @@ use anyhow::{Context, Result, ensure};
 use fvm_lab::Needs;
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_vm_lives_and_leaves_nothing() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -62,7 +61,6 @@ fn a_vm_lives_and_leaves_nothing() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_uefi_vm_boots_and_keeps_its_variables() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -85,7 +83,6 @@ fn a_uefi_vm_boots_and_keeps_its_variables() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn what_a_vm_writes_is_its_own_and_stays() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -107,7 +104,6 @@ fn what_a_vm_writes_is_its_own_and_stays() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_vm_whose_qemu_dies_is_crashed_with_a_cause_and_starts_again() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -128,7 +124,6 @@ fn a_vm_whose_qemu_dies_is_crashed_with_a_cause_and_starts_again() -> Result<()>
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn waiting_for_a_guest_that_never_asks_ends_with_the_cause() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
@@ -155,7 +150,6 @@ fn waiting_for_a_guest_that_never_asks_ends_with_the_cause() -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_guest_that_ignores_the_power_button_runs_on() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());

@@ -104,11 +104,17 @@ impl Manager {
         }
         match VmSet::try_from(taken) {
             Ok(taken) => {
-                Err(
-                    ApiError::new(ErrorKind::Refused, format!("VM number {taken} is taken")).hint(
-                        format!("`fvm delete {taken}` makes it free; nothing was created"),
-                    ),
+                let (number, is, it) = match taken.numbers() {
+                    [_] => ("number", "is", "it"),
+                    _ => ("numbers", "are", "them"),
+                };
+                Err(ApiError::new(
+                    ErrorKind::Refused,
+                    format!("VM {number} {taken} {is} taken"),
                 )
+                .hint(format!(
+                    "`fvm delete {taken}` makes {it} free; nothing was created"
+                )))
             }
             Err(_) => Ok(()),
         }

@@ -297,7 +297,20 @@ impl Manager {
 /// What the self-test found, in words.
 pub(super) fn describe(health: &KvmHealth) -> String {
     match health {
-        KvmHealth::Works => "KVM works".into(),
+        KvmHealth::Works => match kvm::probe() {
+            Ok(report) => {
+                let nested = match report.nested {
+                    Some(true) => "; guests may use KVM themselves",
+                    Some(false) => "; guests may not use KVM themselves",
+                    None => "",
+                };
+                format!(
+                    "KVM works; up to {} processors for a VM{nested}",
+                    report.max_vcpus
+                )
+            }
+            Err(_) => "KVM works".into(),
+        },
         KvmHealth::Missing => format!("there is no {}", kvm::DEVICE),
         KvmHealth::Fails(reason) => format!("KVM does not work: {reason}"),
     }

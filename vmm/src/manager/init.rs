@@ -360,19 +360,19 @@ fn check_same_pool(row: &PoolRow, request: &InitRequest) -> Result<()> {
     Ok(())
 }
 
+/// What mends a kernel that lacks something.
+const FULL_KERNEL: &str = "boot a distribution's full kernel: those made for clouds and containers often leave modules out";
+
 /// Refuses a kernel without what everything here is made of.
 fn check_kernel() -> Result<()> {
     // (module, what shows that it is there, what it is for)
-    const NEEDED: [(&str, &str, &str); 4] = [
-        (
-            "dm_thin_pool",
-            "/sys/module/dm_thin_pool",
-            "disks as snapshots",
-        ),
+    const NEEDED: [(&str, &str, &str); 3] = [
         ("loop", "/dev/loop-control", "a pool in a file"),
         ("tun", "/dev/net/tun", "network cards of VMs"),
         ("bridge", "/sys/module/bridge", "the network"),
     ];
+    fvm_thin::probe()
+        .map_err(|error| ApiError::from_error(ErrorKind::HostNotAble, &error).hint(FULL_KERNEL))?;
     let mut missing = Vec::new();
     for (module, sign, purpose) in NEEDED {
         // Loading is harmless and quick when it is there already; a module that is built in has no file.
@@ -396,7 +396,7 @@ fn check_kernel() -> Result<()> {
         ErrorKind::HostNotAble,
         format!("this kernel lacks {}", missing.join(", ")),
     )
-    .hint("boot a distribution's full kernel: those made for clouds and containers often leave modules out"))
+    .hint(FULL_KERNEL))
 }
 
 /// Writes the configuration so that it is there whole or not at all.

@@ -9,7 +9,7 @@ target = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"targ
 # The profile of what runs on lab hosts, so that what tests and lab hosts share is built once.
 tests = --profile lab --locked
 
-.PHONY: help prepare demo shell build test lint unit lab cycles deb install clean
+.PHONY: help prepare demo shell build test lint deny unit lab cycles deb install clean
 
 help:
 	@echo "make demo      the main job, on a lab host"
@@ -35,6 +35,12 @@ build:
 lint: prepare
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+# Licences, bans and sources of dependencies, and dependencies that nothing uses: not part of every CI run, since the
+# two tools take minutes to build (cargo install --locked cargo-deny cargo-machete).
+deny:
+	$(CARGO) deny --locked check bans licenses sources
+	$(CARGO) machete
 
 # Everything that needs no lab host: pure functions, and network namespaces when root.
 unit: prepare

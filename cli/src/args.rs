@@ -21,7 +21,7 @@ A day with fvm:
   fvm ssh 42
   fvm delete 42
 
-NUM is one VM (42), several (42,44), a range (50-59), or any mix of them.
+NUM is one VM (42), several (42,44), a range (50-59), or any mix of them; base is the VM that edits an image itself.
 
 Exit status: 0 done, 1 it failed, 2 wrong usage, 3 not found, 4 refused (not yours, its state, a limit), \
 5 the host is not able (no daemon, no pool), 70 a bug in fvm. When several VMs fail for different \
@@ -98,7 +98,7 @@ pub(crate) enum Command {
 /// The VMs that a command is for.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Vms {
-    /// VM numbers: 42, 42,44 or 50-59
+    /// VM numbers: 42, 42,44, 50-59 or base
     #[arg(value_name = "NUM", required = true)]
     sets: Vec<VmSet>,
 }
@@ -155,13 +155,15 @@ mod tests {
             let Command::Stop(stop) = Args::try_parse_from(line).unwrap().command else {
                 panic!("not a stop");
             };
-            assert_eq!(stop.vms.union().unwrap().numbers(), [42, 43, 44]);
+            let set = stop.vms.union().unwrap();
+            assert_eq!(set.numbers(), [42, 43, 44].map(VmNumber::new));
         }
     }
 
     #[test]
     fn one_vm_is_one() {
-        assert_eq!(one_vm("42"), Ok(42));
+        assert_eq!(one_vm("42"), Ok(42.into()));
+        assert_eq!(one_vm("base"), Ok(VmNumber::BASE));
         assert!(one_vm("42,43").unwrap_err().contains("42-43"));
         assert!(one_vm("x").is_err());
     }

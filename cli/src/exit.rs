@@ -254,10 +254,11 @@ fn is_default(socket: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fvm_vmm::api::{Action, REPORT_VERSION, VmOutcome};
+    use fvm_vmm::api::{Action, REPORT_VERSION, VmNumber, VmOutcome};
 
     fn batch(kinds: &[Option<ErrorKind>]) -> Exit {
         let outcomes = (42..)
+            .map(VmNumber::new)
             .zip(kinds)
             .map(|(vm, kind)| VmOutcome {
                 vm,

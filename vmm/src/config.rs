@@ -1,5 +1,6 @@
 //! `/etc/fvm/fvm.toml`: read once at start and again by `fvm init`, checked as a whole.
 
+use crate::api::VmNumber;
 use fvm_netd::Subnet;
 use serde::Deserialize;
 use std::{
@@ -7,6 +8,9 @@ use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
 };
+
+/// The host part of the gateway's address.
+const GATEWAY: u32 = 1;
 
 /// The numbers of VMs on a /24: those of fast-vm. Outside there is room for hosts that are not VMs.
 const SMALL_SUBNET_NUMBERS: (u32, u32) = (20, 220);
@@ -154,7 +158,7 @@ impl Config {
         let (first, last) = default_numbers(&subnet);
         let first_number = network.first_number.unwrap_or(first);
         let last_number = network.last_number.unwrap_or(last);
-        let possible = 2..=last_host_number(&subnet);
+        let possible = GATEWAY + 1..=last_host_number(&subnet);
         if !possible.contains(&first_number) || !possible.contains(&last_number) {
             let (low, high) = possible.into_inner();
             return Err(invalid(
@@ -220,9 +224,28 @@ impl Config {
             .replace("@LAST@", &last.to_string())
     }
 
-    /// The uid and gid that a VM's QEMU runs as.
-    pub fn uid_of(&self, number: u32) -> u32 {
-        self.uid_base + number
+    /// The host part of a VM's address, which is also in the names of its taps: its number, and for the base VM the
+    /// one below the first number; `None` if that is the gateway's or the subnet's.
+    pub fn host_number(&self, vm: VmNumber) -> Option<u32> {
+        if vm.is_base() {
+            (self.first_number > GATEWAY + 1).then(|| self.first_number - 1)
+        } else {
+            Some(vm.get())
+        }
+    }
+
+    /// The VM that has this host part: the way back from [`Self::host_number`].
+    pub fn vm_at(&self, host_number: u32) -> VmNumber {
+        if self.host_number(VmNumber::BASE) == Some(host_number) {
+            VmNumber::BASE
+        } else {
+            VmNumber::new(host_number)
+        }
+    }
+
+    /// The uid and gid that a VM's QEMU runs as. The base VM has the first: no VM has the number 0.
+    pub fn uid_of(&self, vm: VmNumber) -> u32 {
+        self.uid_base + vm.get()
     }
 }
 
@@ -231,11 +254,11 @@ fn last_host_number(subnet: &Subnet) -> u32 {
     subnet.broadcast().to_bits() - subnet.base().to_bits() - 1
 }
 
-/// fast-vm's numbers on a /24, all hosts but the gateway on any other subnet.
+/// fast-vm's numbers on a /24; all hosts but the gateway and the base VM on any other subnet.
 fn default_numbers(subnet: &Subnet) -> (u32, u32) {
     match subnet.prefix() {
         24 => SMALL_SUBNET_NUMBERS,
-        _ => (2, last_host_number(subnet)),
+        _ => (GATEWAY + 2, last_host_number(subnet)),
     }
 }
 
@@ -260,9 +283,28 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_subnet_gives_all_its_hosts_but_the_gateway() {
+    fn a_larger_subnet_gives_all_its_hosts_but_the_gateway_and_the_base_vm() {
         let config = parse("[network]\nsubnet = '10.20.0.0/16'").unwrap();
-        assert_eq!((config.first_number, config.last_number), (2, 65534));
+        assert_eq!((config.first_number, config.last_number), (3, 65534));
+        assert_eq!(config.host_number(VmNumber::BASE), Some(2));
+    }
+
+    #[test]
+    fn the_base_vm_has_the_address_below_the_first_and_never_the_gateways() {
+        let config = |first: u32| {
+            parse(&format!(
+                "[network]\nsubnet = '192.168.22.0/24'\nfirst_number = {first}"
+            ))
+            .unwrap()
+        };
+        let usual = config(20);
+        assert_eq!(usual.host_number(VmNumber::BASE), Some(19));
+        for vm in [VmNumber::BASE, 20.into(), 220.into()] {
+            assert_eq!(usual.vm_at(usual.host_number(vm).unwrap()), vm);
+        }
+        let crowded = config(2);
+        assert_eq!(crowded.host_number(VmNumber::BASE), None);
+        assert_eq!(crowded.vm_at(2), 2.into());
     }
 
     #[test]

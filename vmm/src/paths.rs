@@ -1,5 +1,6 @@
 //! Every path that fvmd uses, in one place.
 
+use crate::api::VmNumber;
 use std::path::{Path, PathBuf};
 
 /// Where fvmd keeps what it keeps. The defaults are those of the package; a test can move them all.
@@ -56,7 +57,7 @@ impl Paths {
     }
 
     /// The files of one VM.
-    pub fn vm(&self, number: u32) -> VmPaths {
+    pub fn vm(&self, number: VmNumber) -> VmPaths {
         VmPaths {
             state: self.vms_dir().join(number.to_string()),
             run: self.run_vms_dir().join(number.to_string()),
@@ -111,7 +112,7 @@ impl VmPaths {
 }
 
 /// The numbers of the VMs that have a directory below `dir`; what has another name is not fvm's.
-pub fn numbered_entries(dir: &Path) -> std::io::Result<Vec<u32>> {
+pub fn numbered_entries(dir: &Path) -> std::io::Result<Vec<VmNumber>> {
     let entries = match std::fs::read_dir(dir) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         other => other?,
@@ -119,7 +120,7 @@ pub fn numbered_entries(dir: &Path) -> std::io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
     for entry in entries {
         let name = entry?.file_name();
-        let number = name.to_str().and_then(|text| text.parse::<u32>().ok());
+        let number = name.to_str().and_then(|text| text.parse::<VmNumber>().ok());
         // Only the canonical spelling is ours: not `042`.
         numbers.extend(number.filter(|n| name.to_str() == Some(n.to_string().as_str())));
     }
@@ -134,10 +135,13 @@ mod tests {
     #[test]
     fn only_directories_named_by_a_number_are_ours() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["42", "7", "042", "x", "-1", "42.bak"] {
+        for name in ["42", "7", "042", "x", "-1", "42.bak", "base", "0"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();
         }
-        assert_eq!(numbered_entries(dir.path()).unwrap(), [7, 42]);
+        assert_eq!(
+            numbered_entries(dir.path()).unwrap(),
+            [VmNumber::BASE, 7.into(), 42.into()]
+        );
         assert!(
             numbered_entries(&dir.path().join("missing"))
                 .unwrap()

@@ -122,7 +122,7 @@ fn stop_is_hard_unless_it_is_graceful() {
 
 fn with_events() -> Daemon {
     let event = |warning, text: &str| Event {
-        vm: Some(42),
+        vm: Some(42.into()),
         warning,
         text: text.to_owned(),
     };

@@ -2,15 +2,15 @@
 
 use fvm_vmm::api::{
     Action, ApiError, BatchReport, BootReport, ErrorKind, HostReport, ImageReport, KvmReport,
-    NicReport, REPORT_VERSION, VmNumber, VmOutcome, VmReport, VmState,
+    NicReport, REPORT_VERSION, VmOutcome, VmReport, VmState,
 };
 
 /// A VM on loopback's network, so that connecting to it goes nowhere else.
-pub(crate) fn vm(number: VmNumber, state: VmState) -> VmReport {
+pub(crate) fn vm(number: u32, state: VmState) -> VmReport {
     let running = matches!(state, VmState::Running);
     VmReport {
         version: REPORT_VERSION,
-        number,
+        number: number.into(),
         name: format!("fvm-debian-{number}").parse().unwrap(),
         uuid: "3f2b8c1e-0000-4000-8000-000000000042".to_owned(),
         image: "debian".to_owned(),
@@ -36,18 +36,18 @@ pub(crate) fn vm(number: VmNumber, state: VmState) -> VmReport {
 }
 
 /// A VM that all went well with.
-pub(crate) fn success(number: VmNumber) -> VmOutcome {
+pub(crate) fn success(number: u32) -> VmOutcome {
     VmOutcome {
-        vm: number,
+        vm: number.into(),
         report: Some(vm(number, VmState::Running)),
         error: None,
     }
 }
 
 /// A VM that something went wrong with.
-pub(crate) fn failure(number: VmNumber, kind: ErrorKind, message: &str) -> VmOutcome {
+pub(crate) fn failure(number: u32, kind: ErrorKind, message: &str) -> VmOutcome {
     VmOutcome {
-        vm: number,
+        vm: number.into(),
         report: None,
         error: Some(ApiError::new(kind, message).hint("try something else")),
     }
@@ -63,7 +63,7 @@ pub(crate) fn batch(action: Action, outcomes: Vec<VmOutcome>) -> BatchReport {
 }
 
 /// A VM that boots.
-pub(crate) fn boot(number: VmNumber, state: VmState) -> BootReport {
+pub(crate) fn boot(number: u32, state: VmState) -> BootReport {
     BootReport {
         version: REPORT_VERSION,
         vm: vm(number, state),

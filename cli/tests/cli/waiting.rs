@@ -4,9 +4,7 @@ use crate::{
     daemon::{Daemon, json, lines, refusal},
     fixtures::{batch, boot, failure, success},
 };
-use fvm_vmm::api::{
-    Action, ApiError, BatchReport, BootReport, DhcpExchange, ErrorKind, VmNumber, VmState,
-};
+use fvm_vmm::api::{Action, ApiError, BatchReport, BootReport, DhcpExchange, ErrorKind, VmState};
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},
@@ -14,8 +12,8 @@ use std::sync::{
 
 /// A daemon whose VMs start, and boot as `boots` says: it gets the number and how often it was asked.
 fn booting(
-    vms: Vec<VmNumber>,
-    boots: impl Fn(VmNumber, u32) -> Result<BootReport, ApiError> + Send + Sync + 'static,
+    vms: Vec<u32>,
+    boots: impl Fn(u32, u32) -> Result<BootReport, ApiError> + Send + Sync + 'static,
 ) -> Daemon {
     let asked = Arc::new(AtomicU32::new(0));
     Daemon::new(move |request| {

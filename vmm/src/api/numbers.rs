@@ -1,10 +1,97 @@
 //! VM numbers, and the sets of them that a command line names.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, str::FromStr};
 
-/// The number of a VM: the host part of its address.
-pub type VmNumber = u32;
+/// The number of a VM, which is the host part of its address; or `base`, for the VM that edits an image itself.
+///
+/// In JSON it is a number, or the word `base`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VmNumber(u32);
+
+impl VmNumber {
+    /// The VM that edits an image itself. No VM has the number 0: there the address would be the subnet's own.
+    pub const BASE: Self = Self(0);
+
+    /// A VM's number.
+    pub const fn new(number: u32) -> Self {
+        Self(number)
+    }
+
+    /// True for `base`.
+    pub fn is_base(self) -> bool {
+        self == Self::BASE
+    }
+
+    /// The number as the state store and names on disk have it: 0 for `base`.
+    pub fn get(self) -> u32 {
+        self.0
+    }
+}
+
+/// The word that stands for [`VmNumber::BASE`].
+const BASE_WORD: &str = "base";
+
+impl From<u32> for VmNumber {
+    fn from(number: u32) -> Self {
+        Self(number)
+    }
+}
+
+impl fmt::Display for VmNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_base() {
+            f.pad(BASE_WORD)
+        } else {
+            fmt::Display::fmt(&self.0, f)
+        }
+    }
+}
+
+impl FromStr for VmNumber {
+    type Err = InvalidVmSet;
+
+    fn from_str(text: &str) -> Result<Self, InvalidVmSet> {
+        if text == BASE_WORD {
+            return Ok(Self::BASE);
+        }
+        let refused = || InvalidVmSet::NotANumber(text.escape_debug().take(40).collect());
+        // `parse` alone would take "+42".
+        if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(refused());
+        }
+        match text.parse() {
+            Ok(number @ 1..) => Ok(Self(number)),
+            _ => Err(refused()),
+        }
+    }
+}
+
+impl Serialize for VmNumber {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.is_base() {
+            serializer.serialize_str(BASE_WORD)
+        } else {
+            serializer.serialize_u32(self.0)
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for VmNumber {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Form {
+            Number(u32),
+            Word(String),
+        }
+        match Form::deserialize(deserializer)? {
+            Form::Number(number @ 1..) => Ok(Self(number)),
+            Form::Word(word) if word == BASE_WORD => Ok(Self::BASE),
+            _ => Err(de::Error::custom("not a VM number")),
+        }
+    }
+}
 
 /// More VMs than any one request may name.
 const MAX_VMS: usize = 4096;
@@ -16,7 +103,7 @@ pub enum InvalidVmSet {
     #[error("no VM number given")]
     Empty,
     /// Not a number or a range.
-    #[error("'{0}' is not a VM number: use 42, 42,44 or 50-59")]
+    #[error("'{0}' is not a VM number: use 42, 42,44, 50-59 or base")]
     NotANumber(String),
     /// A range whose end comes before its start.
     #[error("the range {0}-{1} runs backwards")]
@@ -26,7 +113,7 @@ pub enum InvalidVmSet {
     TooMany,
 }
 
-/// A set of VM numbers, ascending and without repeats: `42`, `42,44`, `50-59`, `'41 42'`.
+/// A set of VM numbers, ascending and without repeats: `42`, `42,44`, `50-59`, `'41 42'`, `base`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<VmNumber>", into = "Vec<VmNumber>")]
 pub struct VmSet(Vec<VmNumber>);
@@ -79,32 +166,25 @@ impl FromStr for VmSet {
     type Err = InvalidVmSet;
 
     fn from_str(text: &str) -> Result<Self, InvalidVmSet> {
-        let number = |part: &str| {
-            // `parse` alone would take "+42".
-            if part.is_empty() || !part.bytes().all(|b| b.is_ascii_digit()) {
-                return Err(InvalidVmSet::NotANumber(
-                    part.escape_debug().take(40).collect(),
-                ));
-            }
-            part.parse::<VmNumber>()
-                .map_err(|_| InvalidVmSet::NotANumber(part.chars().take(40).collect()))
-        };
         let mut numbers = Vec::new();
         let parts = text
             .split([',', ' ', '\t', '\n'])
             .filter(|part| !part.is_empty());
         for part in parts {
             if let Some((first, last)) = part.split_once('-') {
-                let (first, last) = (number(first)?, number(last)?);
+                let (first, last): (VmNumber, VmNumber) = (first.parse()?, last.parse()?);
+                if first.is_base() || last.is_base() {
+                    return Err(InvalidVmSet::NotANumber(part.to_owned()));
+                }
                 if first > last {
                     return Err(InvalidVmSet::Backwards(first, last));
                 }
-                if (last - first) as usize >= MAX_VMS {
+                if (last.0 - first.0) as usize >= MAX_VMS {
                     return Err(InvalidVmSet::TooMany);
                 }
-                numbers.extend(first..=last);
+                numbers.extend((first.0..=last.0).map(VmNumber));
             } else {
-                numbers.push(number(part)?);
+                numbers.push(part.parse()?);
             }
             if numbers.len() > MAX_VMS * 2 {
                 return Err(InvalidVmSet::TooMany);
@@ -115,16 +195,18 @@ impl FromStr for VmSet {
 }
 
 impl fmt::Display for VmSet {
-    /// The shortest way to write it: `42,44,50-59`.
+    /// The shortest way to write it: `base,42,44,50-59`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         let mut rest = self.0.as_slice();
         while let Some(&first) = rest.first() {
             let run = rest
                 .iter()
-                .zip(first..)
-                .take_while(|&(&n, expected)| n == expected)
+                .zip(first.0..)
+                .take_while(|&(n, expected)| n.0 == expected)
                 .count();
+            // The base VM is not the number before 1.
+            let run = if first.is_base() { 1 } else { run };
             match run {
                 1 => write!(f, "{separator}{first}")?,
                 _ => write!(f, "{separator}{first}-{}", rest[run - 1])?,
@@ -140,8 +222,9 @@ impl fmt::Display for VmSet {
 mod tests {
     use super::*;
 
-    fn set(text: &str) -> Vec<VmNumber> {
-        text.parse::<VmSet>().unwrap().into()
+    fn set(text: &str) -> Vec<u32> {
+        let numbers: Vec<VmNumber> = text.parse::<VmSet>().unwrap().into();
+        numbers.into_iter().map(VmNumber::get).collect()
     }
 
     #[test]
@@ -151,6 +234,8 @@ mod tests {
         assert_eq!(set("50-53"), [50, 51, 52, 53]);
         assert_eq!(set("42 43"), [42, 43]);
         assert_eq!(set("44,42-43, 42"), [42, 43, 44]);
+        assert_eq!(set("base"), [0]);
+        assert_eq!(set("42,base"), [0, 42]);
     }
 
     #[test]
@@ -165,8 +250,13 @@ mod tests {
             "9-5",
             "+4",
             "99999999999",
-            "0-99999999",
+            "1-99999999",
             "4\u{1b}",
+            "0",
+            "0-2",
+            "Base",
+            "base-3",
+            "1-base",
         ] {
             assert!(bad.parse::<VmSet>().is_err(), "{bad:?} was accepted");
         }
@@ -174,7 +264,7 @@ mod tests {
 
     #[test]
     fn shown_as_short_as_possible_and_read_back() {
-        for text in ["42", "42,44", "50-59", "1-2,4,6-8"] {
+        for text in ["42", "42,44", "50-59", "1-2,4,6-8", "base", "base,1-2,7"] {
             assert_eq!(text.parse::<VmSet>().unwrap().to_string(), text);
         }
     }
@@ -182,9 +272,10 @@ mod tests {
     #[test]
     fn json_goes_through_the_same_check() {
         assert!(serde_json::from_str::<VmSet>("[]").is_err());
-        assert_eq!(
-            serde_json::from_str::<VmSet>("[3,1,3]").unwrap().numbers(),
-            [1, 3]
-        );
+        assert!(serde_json::from_str::<VmSet>("[0]").is_err());
+        assert!(serde_json::from_str::<VmSet>("[\"bass\"]").is_err());
+        let read = serde_json::from_str::<VmSet>("[3,1,\"base\",3]").unwrap();
+        assert_eq!(read.numbers(), [VmNumber::BASE, 1.into(), 3.into()]);
+        assert_eq!(serde_json::to_string(&read).unwrap(), "[\"base\",1,3]");
     }
 }

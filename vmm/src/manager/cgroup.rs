@@ -4,6 +4,7 @@
 //! restarted (`KillMode=process`). fvmd itself sits in the leaf `fvmd` (`DelegateSubgroup=fvmd`), because
 //! a cgroup that hands controllers down may hold no process of its own.
 
+use crate::api::VmNumber;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -67,7 +68,7 @@ impl Cgroups {
         self.has_controllers
     }
 
-    fn of(&self, number: u32) -> PathBuf {
+    fn of(&self, number: VmNumber) -> PathBuf {
         self.base.join(format!("vm-{number}"))
     }
 
@@ -75,7 +76,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn create(&self, number: u32, memory_mib: u64) -> io::Result<PathBuf> {
+    pub(super) fn create(&self, number: VmNumber, memory_mib: u64) -> io::Result<PathBuf> {
         let path = self.of(number);
         match fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -93,7 +94,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the kernel does not say.
-    pub(super) fn processes(&self, number: u32) -> io::Result<Vec<u32>> {
+    pub(super) fn processes(&self, number: VmNumber) -> io::Result<Vec<u32>> {
         match fs::read_to_string(self.of(number).join("cgroup.procs")) {
             Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -102,7 +103,7 @@ impl Cgroups {
     }
 
     /// True if the kernel has killed the VM for using too much memory.
-    pub(super) fn was_out_of_memory(&self, number: u32) -> bool {
+    pub(super) fn was_out_of_memory(&self, number: VmNumber) -> bool {
         fs::read_to_string(self.of(number).join("memory.events")).is_ok_and(|events| {
             events.lines().any(|line| {
                 line.strip_prefix("oom_kill ")
@@ -115,7 +116,7 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the kernel refuses or the processes do not go.
-    pub(super) fn destroy(&self, number: u32) -> io::Result<()> {
+    pub(super) fn destroy(&self, number: VmNumber) -> io::Result<()> {
         let path = self.of(number);
         if !path.exists() {
             return Ok(());
@@ -142,12 +143,12 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the kernel does not say.
-    pub(super) fn numbers(&self) -> io::Result<Vec<u32>> {
+    pub(super) fn numbers(&self) -> io::Result<Vec<VmNumber>> {
         let mut numbers = Vec::new();
         for entry in fs::read_dir(&self.base)? {
             let name = entry?.file_name();
             let digits = name.to_str().and_then(|name| name.strip_prefix("vm-"));
-            numbers.extend(digits.and_then(|digits| digits.parse::<u32>().ok()));
+            numbers.extend(digits.and_then(|digits| digits.parse::<VmNumber>().ok()));
         }
         Ok(numbers)
     }

@@ -14,7 +14,7 @@ use crate::{
     manager::Caller,
     store::{ImageRow, NewVm, NicRow},
 };
-use fvm_netd::{MacAddr, names::Nic};
+use fvm_netd::MacAddr;
 use uuid::Uuid;
 
 impl Manager {
@@ -52,7 +52,7 @@ impl Manager {
         self.journal
             .create_vms(&self.store, &host.pool, &new, origin, image.size_bytes)?;
         for vm in &new {
-            tracing::info!(vm = vm.number, image = %vm.image, uid = caller.uid, "created");
+            tracing::info!(vm = %vm.number, image = %vm.image, uid = caller.uid, "created");
         }
         let results = numbers
             .iter()
@@ -82,12 +82,13 @@ impl Manager {
 
     /// Refuses numbers that no VM may have, or another VM has.
     fn check_numbers(&self, host: &Host, wanted: &VmSet) -> Result<()> {
-        let allowed = host.config.first_number..=host.config.last_number;
+        let allowed =
+            VmNumber::new(host.config.first_number)..=VmNumber::new(host.config.last_number);
         let outside: Vec<VmNumber> = wanted
             .numbers()
             .iter()
             .copied()
-            .filter(|number| !allowed.contains(number))
+            .filter(|number| !number.is_base() && !allowed.contains(number))
             .collect();
         if let Ok(outside) = VmSet::try_from(outside) {
             let (first, last) = allowed.into_inner();
@@ -132,8 +133,13 @@ fn plan(
     progress: &Progress,
 ) -> Result<NewVm> {
     let name = format!("fvm-{}-{number}", image.name);
-    let (domain, warnings) =
-        templates::load(template, number, &name, &image.name, &host.network.bridge)?;
+    let (domain, warnings) = templates::load(
+        template,
+        host.host_number(number)?,
+        &name,
+        &image.name,
+        &host.network.bridge,
+    )?;
     for warning in warnings {
         progress.warn(Some(number), warning.to_string());
     }
@@ -179,7 +185,7 @@ fn nics(host: &Host, domain: &Domain, number: VmNumber) -> Result<Vec<NicRow>> {
     for (index, nic) in domain.devices.interfaces.iter().enumerate() {
         let place = u8::try_from(index)
             .ok()
-            .and_then(|index| Nic::new(number, index).ok())
+            .and_then(|index| host.nic(number, index).ok())
             .filter(|place| place.index() == 0)
             .ok_or_else(|| {
                 ApiError::new(

@@ -53,7 +53,7 @@ impl Manager {
             .map(|(number, emptied)| {
                 let result = emptied.and_then(|_| deleted.clone()).map(|()| None);
                 if result.is_ok() {
-                    tracing::info!(vm = number, uid = caller.uid, "deleted");
+                    tracing::info!(vm = %number, uid = caller.uid, "deleted");
                 }
                 (number, result)
             })

@@ -15,7 +15,7 @@ use crate::{
     paths::Paths,
     store::{PoolRow, Store, VolumeRow},
 };
-use fvm_netd::{HostId, MacAddr, net};
+use fvm_netd::{HostId, MacAddr, names::Nic, net};
 use fvm_thin::{Backing, Bytes, Flush, Pool, PoolSpec, VolumeSpec};
 use std::{
     net::Ipv4Addr,
@@ -49,7 +49,8 @@ pub(super) struct Host {
 impl Host {
     /// The address that VM `number` always has.
     pub(super) fn address(&self, number: VmNumber) -> Result<Ipv4Addr> {
-        self.config.subnet.host(number).ok_or_else(|| {
+        let host_number = self.host_number(number)?;
+        self.config.subnet.host(host_number).ok_or_else(|| {
             ApiError::new(
                 ErrorKind::HostNotAble,
                 format!(
@@ -58,6 +59,23 @@ impl Host {
                 ),
             )
         })
+    }
+
+    /// The host part of a VM's address, by which taps and templates know it.
+    pub(super) fn host_number(&self, vm: VmNumber) -> Result<u32> {
+        self.config.host_number(vm).ok_or_else(|| {
+            ApiError::new(
+                ErrorKind::HostNotAble,
+                "there is no address for the base VM: the one below network.first_number is the gateway's",
+            )
+            .hint("raise network.first_number in /etc/fvm/fvm.toml, then run `sudo fvm init`")
+        })
+    }
+
+    /// A network card of a VM.
+    pub(super) fn nic(&self, vm: VmNumber, index: u8) -> Result<Nic> {
+        Nic::new(self.host_number(vm)?, index)
+            .map_err(|error| failed(format!("naming a card of VM {vm}"), &error))
     }
 
     /// DNS servers for guests: those configured, else the host's.

@@ -52,7 +52,7 @@ impl Manager {
     pub(super) fn launch(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<Machine> {
         let (mut domain, _) = templates::load(
             &row.template,
-            row.number,
+            host.host_number(row.number)?,
             &row.name,
             &row.image,
             &host.network.bridge,
@@ -232,7 +232,7 @@ impl Manager {
     fn plug_nics(&self, host: &Host, row: &VmRow, fds: &mut FdTable) -> Result<Vec<NicBacking>> {
         let mut backings = Vec::new();
         for nic in &row.nics {
-            let (place, mac) = place(row, nic)?;
+            let (place, mac) = place(host, row, nic)?;
             let options = TapOptions {
                 mtu: host.network.mtu,
                 ..TapOptions::default()

@@ -14,7 +14,10 @@
 //! for the run has been released.
 
 use super::console::Keyboard;
-use crate::{api::VmState, qemu};
+use crate::{
+    api::{VmNumber, VmState},
+    qemu,
+};
 use std::{
     collections::HashMap,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -38,7 +41,7 @@ pub(super) struct Standing {
 #[derive(Debug)]
 pub(super) struct Machine {
     /// Its number.
-    pub(super) number: u32,
+    pub(super) number: VmNumber,
     /// The process.
     pub(super) process: qemu::Running,
     /// For operations; the supervisor has its own.
@@ -58,7 +61,7 @@ pub(super) struct Machine {
 impl Machine {
     /// A machine whose guest runs.
     pub(super) fn new(
-        number: u32,
+        number: VmNumber,
         process: qemu::Running,
         qmp: qemu::qmp::Client,
         accelerator: qemu::Accel,
@@ -119,7 +122,7 @@ impl Machine {
 /// The VMs that have a QEMU, or are about to.
 #[derive(Debug, Default)]
 pub(super) struct Machines {
-    entries: Mutex<HashMap<u32, Entry>>,
+    entries: Mutex<HashMap<VmNumber, Entry>>,
 }
 
 /// What is known of a VM that is not stopped.
@@ -132,17 +135,17 @@ pub(super) enum Entry {
 }
 
 impl Machines {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u32, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<VmNumber, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is known of a VM; nothing if it is stopped.
-    pub(super) fn get(&self, number: u32) -> Option<Entry> {
+    pub(super) fn get(&self, number: VmNumber) -> Option<Entry> {
         self.lock().get(&number).cloned()
     }
 
     /// The VM's machine, if QEMU is there.
-    pub(super) fn up(&self, number: u32) -> Option<Arc<Machine>> {
+    pub(super) fn up(&self, number: VmNumber) -> Option<Arc<Machine>> {
         match self.get(number) {
             Some(Entry::Up(machine)) => Some(machine),
             Some(Entry::Starting) | None => None,
@@ -162,7 +165,7 @@ impl Machines {
     }
 
     /// Notes that QEMU is being launched.
-    pub(super) fn starting(&self, number: u32) {
+    pub(super) fn starting(&self, number: VmNumber) {
         self.lock().insert(number, Entry::Starting);
     }
 
@@ -172,7 +175,7 @@ impl Machines {
     }
 
     /// Notes that nothing is left of a run.
-    pub(super) fn remove(&self, number: u32) {
+    pub(super) fn remove(&self, number: VmNumber) {
         self.lock().remove(&number);
     }
 }

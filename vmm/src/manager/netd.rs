@@ -10,7 +10,7 @@ use super::{
     host::Host,
 };
 use crate::{
-    api::{ApiError, DhcpExchange, ErrorKind, VmNumber},
+    api::{ApiError, DhcpExchange, ErrorKind},
     store::{NicRow, VmRow},
 };
 use fvm_netd::{
@@ -124,12 +124,9 @@ impl Netd {
         self.call(&mut link, |_| Ok(()))
     }
 
-    /// The last exchanges on a VM's first port, and whether it has been granted its address. Nothing is
+    /// The last exchanges on a port, and whether it has been granted its address. Nothing is
     /// known while `fvm-netd` cannot be asked.
-    pub(super) fn exchanges(&self, number: VmNumber) -> (Vec<DhcpExchange>, bool) {
-        let Ok(nic) = Nic::new(number, 0) else {
-            return Default::default();
-        };
+    pub(super) fn exchanges(&self, nic: Nic) -> (Vec<DhcpExchange>, bool) {
         match self.call(&mut self.lock(), |client| client.port_log(&nic.tap())) {
             Ok(Some(log)) => (
                 log.exchanges.iter().map(exchange).collect(),
@@ -137,7 +134,7 @@ impl Netd {
             ),
             Ok(None) => Default::default(),
             Err(error) => {
-                tracing::warn!(vm = number, error = %error.message, "cannot read the port's log");
+                tracing::warn!(port = %nic, error = %error.message, "cannot read the port's log");
                 Default::default()
             }
         }
@@ -229,7 +226,7 @@ impl Port {
 
     /// The port of a card whose tap is there.
     pub(super) fn open(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<Self> {
-        let (place, mac) = place(vm, nic)?;
+        let (place, mac) = place(host, vm, nic)?;
         let name = place.tap();
         let socket =
             net::dhcp_socket(&name).map_err(|error| failed("opening a port for DHCP", &error))?;
@@ -242,11 +239,11 @@ impl Port {
 }
 
 /// A card's place and its MAC address, as the store has them.
-pub(super) fn place(vm: &VmRow, nic: &NicRow) -> Result<(Nic, MacAddr)> {
+pub(super) fn place(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<(Nic, MacAddr)> {
     let malformed =
         |error: &dyn std::error::Error| failed("the state store holds a malformed card", error);
     let index = u8::try_from(nic.index).map_err(|error| malformed(&error))?;
-    let place = Nic::new(vm.number, index).map_err(|error| malformed(&error))?;
+    let place = host.nic(vm.number, index)?;
     let mac = nic
         .mac
         .parse()
@@ -258,7 +255,7 @@ pub(super) fn place(vm: &VmRow, nic: &NicRow) -> Result<(Nic, MacAddr)> {
 fn binding(host: &Host, vm: &VmRow, mac: MacAddr) -> Result<Binding> {
     let network = &host.network;
     let mut binding = Binding::new(
-        vm.number,
+        host.host_number(vm.number)?,
         mac,
         host.address(vm.number)?,
         network.subnet,
@@ -291,7 +288,7 @@ impl Manager {
                 match Port::open(host, &row, nic) {
                     Ok(port) => ports.push(port),
                     Err(error) => {
-                        tracing::warn!(vm = row.number, error = %error.message, "port not served");
+                        tracing::warn!(vm = %row.number, error = %error.message, "port not served");
                     }
                 }
             }

@@ -10,6 +10,7 @@ use super::{
     machine::Machine,
 };
 use crate::{
+    api::VmNumber,
     paths::numbered_entries,
     qemu,
     store::{RunRow, VmRow, VolumeState},
@@ -32,7 +33,7 @@ const BOOT_ID: &str = "boot_id";
 impl Manager {
     /// Finishes, undoes, adopts and tidies; failures are logged, told, and tried again at the next start.
     pub(super) fn reconcile(self: &Arc<Self>, host: &Host) -> Result<()> {
-        let rows: HashMap<u32, VmRow> = self
+        let rows: HashMap<VmNumber, VmRow> = self
             .store
             .vms()?
             .into_iter()
@@ -49,7 +50,7 @@ impl Manager {
     }
 
     /// Takes over the VMs that an earlier daemon started; the others' runs are over.
-    fn adopt_runs(self: &Arc<Self>, rows: &HashMap<u32, VmRow>) -> Result<()> {
+    fn adopt_runs(self: &Arc<Self>, rows: &HashMap<VmNumber, VmRow>) -> Result<()> {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|error| failed("reading the boot id", &error))?;
         let same_boot = self.store.setting(BOOT_ID)?.as_deref() == Some(boot_id.trim());
@@ -63,14 +64,14 @@ impl Manager {
             match self.adopt(&run) {
                 Ok(machine) => {
                     let machine = Arc::new(machine);
-                    tracing::info!(vm = run.vm, pid = run.pid, "adopted");
+                    tracing::info!(vm = %run.vm, pid = run.pid, "adopted");
                     self.machines.insert(machine.clone());
                     self.supervise(machine);
                 }
                 Err(why) => {
                     // After a reboot of the host nobody is to blame.
                     let cause = same_boot.then_some("it ended while fvmd was not running");
-                    tracing::warn!(vm = run.vm, why, "its run is over");
+                    tracing::warn!(vm = %run.vm, why, "its run is over");
                     self.store.end_run(run.vm, cause)?;
                 }
             }
@@ -104,7 +105,7 @@ impl Manager {
     }
 
     /// Ends QEMUs of runs that were never recorded or cannot be adopted.
-    fn kill_strays(&self, rows: &HashMap<u32, VmRow>) -> Result<()> {
+    fn kill_strays(&self, rows: &HashMap<VmNumber, VmRow>) -> Result<()> {
         let numbers = self
             .cgroups
             .numbers()
@@ -115,7 +116,7 @@ impl Manager {
             .filter(|number| self.machines.get(*number).is_none())
         {
             let known = rows.contains_key(&number);
-            tracing::warn!(vm = number, known, "removing what is left of a run");
+            tracing::warn!(vm = %number, known, "removing what is left of a run");
             failures.keep(
                 self.cgroups
                     .destroy(number)
@@ -127,7 +128,7 @@ impl Manager {
 
     /// Takes away the taps, rules and bindings of VMs that do not run, and brings `fvm-netd` into step.
     fn remove_stray_ports(&self, host: &Host) -> Result<()> {
-        let runs = |nic: &Nic| self.machines.get(nic.vm()).is_some();
+        let runs = |nic: &Nic| self.machines.get(host.config.vm_at(nic.vm())).is_some();
         let mut failures = Failures::default();
         let taps = net::list_taps().map_err(|error| failed("listing taps", &error))?;
         for tap in taps.into_iter().filter(|nic| !runs(nic)) {
@@ -152,14 +153,14 @@ impl Manager {
     }
 
     /// Goes through with deletes and imports that were interrupted.
-    fn finish_deletes(&self, host: &Host, rows: &HashMap<u32, VmRow>) -> Result<()> {
+    fn finish_deletes(&self, host: &Host, rows: &HashMap<VmNumber, VmRow>) -> Result<()> {
         let by_volume: HashMap<u32, &VmRow> = rows.values().map(|row| (row.thin_id, row)).collect();
         let mut failures = Failures::default();
         let mut ids = Vec::new();
         for volume in self.store.volumes()? {
             let emptied = match (volume.state, by_volume.get(&volume.thin_id)) {
                 (VolumeState::Deleting, Some(row)) => {
-                    tracing::warn!(vm = row.number, "finishing a delete that was interrupted");
+                    tracing::warn!(vm = %row.number, "finishing a delete that was interrupted");
                     self.empty_marked(host, row)
                 }
                 (VolumeState::Importing, _) => {
@@ -219,7 +220,7 @@ impl Manager {
     }
 
     /// Removes directories and links of VMs that are not there, or do not run.
-    fn remove_stray_files(&self, rows: &HashMap<u32, VmRow>) -> Result<()> {
+    fn remove_stray_files(&self, rows: &HashMap<VmNumber, VmRow>) -> Result<()> {
         let mut failures = Failures::default();
         let listed = |dir: &std::path::Path| {
             numbered_entries(dir).map_err(|error| file("listing", dir, &error))
@@ -232,7 +233,7 @@ impl Manager {
             failures.keep(super::delete::remove_tree(&self.paths.vm(number).run));
         }
         // The rows as they are now: deletes have just been finished.
-        let kept: HashSet<u32> = self.store.vms()?.iter().map(|row| row.number).collect();
+        let kept: HashSet<VmNumber> = self.store.vms()?.iter().map(|row| row.number).collect();
         let state_dir = self.paths.vms_dir();
         for number in listed(&state_dir)?
             .into_iter()

@@ -25,7 +25,7 @@ impl Manager {
         let nics: Vec<Nic> = row
             .nics
             .iter()
-            .filter_map(|nic| Nic::new(number, u8::try_from(nic.index).ok()?).ok())
+            .filter_map(|nic| host.nic(number, u8::try_from(nic.index).ok()?).ok())
             .collect();
         for nic in &nics {
             failures.keep(self.netd.unbind(*nic));

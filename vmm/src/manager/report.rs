@@ -98,7 +98,7 @@ fn nics(row: &VmRow, host: &Host, address: Ipv4Addr, runs: bool) -> Vec<NicRepor
             mac: nic.mac.clone(),
             network: nic.network.clone(),
             tap: runs
-                .then(|| Nic::new(row.number, u8::try_from(nic.index).ok()?).ok())
+                .then(|| host.nic(row.number, u8::try_from(nic.index).ok()?).ok())
                 .flatten()
                 .map(Nic::tap),
             // The first card on fvm's network has the VM's address.

@@ -21,7 +21,7 @@ impl Manager {
         self.host()?;
         let results = side_by_side(request.vms.numbers(), |number| {
             let report = self.start_one(number, progress)?;
-            tracing::info!(vm = number, uid = caller.uid, "started");
+            tracing::info!(vm = %number, uid = caller.uid, "started");
             Ok(Some(report))
         });
         Ok(self.batch_report(Action::Start, results))

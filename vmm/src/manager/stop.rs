@@ -39,7 +39,7 @@ impl Manager {
         let results = side_by_side(request.vms.numbers(), |number| {
             let _alone = self.vm_locks.lock(number);
             let report = self.stop_one(number, request.mode, progress)?;
-            tracing::info!(vm = number, uid = caller.uid, "stopped");
+            tracing::info!(vm = %number, uid = caller.uid, "stopped");
             Ok(Some(report))
         });
         Ok(self.batch_report(Action::Stop, results))

@@ -8,7 +8,7 @@ use super::{
     machine::{Machine, Standing},
 };
 use crate::{
-    api::VmState,
+    api::{VmNumber, VmState},
     qemu::{
         ExitCause,
         qmp::{Client, Event, QmpError, Status},
@@ -40,7 +40,7 @@ impl Manager {
             .spawn(move || watch(&manager, &watched));
         if let Err(error) = spawned {
             // Without its supervisor a VM would be lost to the daemon: rather end it in order.
-            tracing::error!(vm = machine.number, %error, "cannot watch this VM, so it is stopped");
+            tracing::error!(vm = %machine.number, %error, "cannot watch this VM, so it is stopped");
             let _ = machine.process.kill();
             self.ended(
                 &machine,
@@ -55,23 +55,23 @@ impl Manager {
         let asked = machine.standing().end_was_asked_for;
         let cause = (!asked).then_some(why);
         match cause {
-            None => tracing::info!(vm = number, "ended"),
-            Some(cause) => tracing::warn!(vm = number, cause, "ended unasked"),
+            None => tracing::info!(vm = %number, "ended"),
+            Some(cause) => tracing::warn!(vm = %number, cause, "ended unasked"),
         }
         if let Err(error) = self.store.end_run(number, cause) {
-            tracing::error!(vm = number, %error, "cannot record the end of a run");
+            tracing::error!(vm = %number, %error, "cannot record the end of a run");
         }
         match (self.host(), self.store.vm(number)) {
             (Ok(host), Ok(Some(row))) => {
                 if let Err(error) = self.release(&host, &row) {
-                    tracing::error!(vm = number, error = %error.message, details = ?error.details,
+                    tracing::error!(vm = %number, error = %error.message, details = ?error.details,
                         "not all of a run could be released; `fvm delete` or the next start tries again");
                 }
             }
             (Err(error), _) => {
-                tracing::error!(vm = number, error = %error.message, "nothing released")
+                tracing::error!(vm = %number, error = %error.message, "nothing released")
             }
-            (_, other) => tracing::error!(vm = number, row = ?other.err(), "nothing released"),
+            (_, other) => tracing::error!(vm = %number, row = ?other.err(), "nothing released"),
         }
         self.machines.remove(number);
         machine.update(|standing| standing.gone = true);
@@ -89,30 +89,30 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
         Ok(mut events) => {
             match events.status(QMP_TIMEOUT) {
                 Ok(state) => machine.update(|standing| follow_state(standing, &state)),
-                Err(error) => tracing::warn!(vm = number, %error, "cannot ask for the state"),
+                Err(error) => tracing::warn!(vm = %number, %error, "cannot ask for the state"),
             }
             while !has_exited(machine) {
                 match events.next_event(EVENT_WAIT) {
                     Ok(Some(event)) => {
-                        tracing::debug!(vm = number, event = %event.name, data = %event.data, "event");
+                        tracing::debug!(vm = %number, event = %event.name, data = %event.data, "event");
                         last_words.hear(&event);
                         machine.update(|standing| follow_event(standing, &event));
                     }
                     Ok(None) => limit_log(&paths.console_log(), number),
                     Err(QmpError::Closed { .. }) => break,
                     Err(error) => {
-                        tracing::warn!(vm = number, %error, "the monitor is of no use any more");
+                        tracing::warn!(vm = %number, %error, "the monitor is of no use any more");
                         break;
                     }
                 }
             }
         }
-        Err(error) => tracing::warn!(vm = number, %error, "cannot watch this VM's events"),
+        Err(error) => tracing::warn!(vm = %number, %error, "cannot watch this VM's events"),
     }
     // Without events there is still the process.
     while !has_exited(machine) {
         if let Err(error) = machine.process.wait(EVENT_WAIT) {
-            tracing::error!(vm = number, %error, "cannot wait for QEMU");
+            tracing::error!(vm = %number, %error, "cannot wait for QEMU");
             break;
         }
     }
@@ -201,7 +201,7 @@ fn why_it_ended(manager: &Manager, machine: &Machine, words: &LastWords, log: &P
 }
 
 /// Begins a console log anew once it has grown too long. QEMU appends, so it goes on at the start.
-fn limit_log(log: &Path, number: u32) {
+fn limit_log(log: &Path, number: VmNumber) {
     let too_long = std::fs::symlink_metadata(log).is_ok_and(|meta| meta.len() > CONSOLE_LOG_LIMIT);
     if too_long {
         let cut = OpenOptions::new()
@@ -209,7 +209,7 @@ fn limit_log(log: &Path, number: u32) {
             .open(log)
             .and_then(|file| file.set_len(0));
         if let Err(error) = cut {
-            tracing::warn!(vm = number, %error, "cannot cut a console log short");
+            tracing::warn!(vm = %number, %error, "cannot cut a console log short");
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     host,
 };
 use crate::{
-    api::{ApiError, Change, ErrorKind, REPORT_VERSION, RemoveReport, VmSet},
+    api::{ApiError, Change, ErrorKind, REPORT_VERSION, RemoveReport, VmNumber, VmSet},
     config::Config,
     manager::Caller,
 };
@@ -28,7 +28,7 @@ impl Manager {
             );
         }
         let _alone = self.setup_lock.lock(());
-        let numbers: Vec<u32> = self.store.vms()?.iter().map(|row| row.number).collect();
+        let numbers: Vec<VmNumber> = self.store.vms()?.iter().map(|row| row.number).collect();
         if let Ok(vms) = VmSet::try_from(numbers) {
             return Err(
                 ApiError::new(ErrorKind::Refused, format!("there are VMs: {vms}"))

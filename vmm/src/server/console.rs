@@ -55,7 +55,7 @@ pub(super) async fn attach(
             Ok(connection) => {
                 let vm = line.vm;
                 if let Err(error) = relay(connection, line).await {
-                    tracing::debug!(vm, %error, "a console viewer went away");
+                    tracing::debug!(%vm, %error, "a console viewer went away");
                 }
             }
             Err(error) => tracing::debug!(%error, "a console connection was not upgraded"),

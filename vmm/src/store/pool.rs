@@ -409,11 +409,11 @@ mod tests {
             store.volume(ids[0]).unwrap().unwrap().state,
             VolumeState::Ready
         );
-        assert!(store.vm(42).unwrap().is_some() && store.pending().unwrap().is_none());
+        assert!(store.vm(42.into()).unwrap().is_some() && store.pending().unwrap().is_none());
 
         store.begin_create(&[new_vm(44)], 1 << 30).unwrap();
         store.undo_create().unwrap();
-        assert!(store.vm(44).unwrap().is_none() && store.pending().unwrap().is_none());
+        assert!(store.vm(44.into()).unwrap().is_none() && store.pending().unwrap().is_none());
         assert_eq!(store.pool().unwrap().unwrap().transaction_id, 1);
         assert_eq!(store.volumes().unwrap().len(), 2);
     }
@@ -429,7 +429,7 @@ mod tests {
         store.mark_deleting(second).unwrap();
         store.begin_delete(&[second]).unwrap();
         store.settle().unwrap();
-        assert!(store.vm(42).unwrap().is_none() && store.volumes().unwrap().is_empty());
+        assert!(store.vm(42.into()).unwrap().is_none() && store.volumes().unwrap().is_empty());
         assert!(store.begin_create(&[new_vm(42)], 1).unwrap()[0] > second);
     }
 
@@ -439,7 +439,7 @@ mod tests {
         store.begin_create(&[new_vm(42)], 1).unwrap();
         store.settle().unwrap();
         assert!(store.begin_create(&[new_vm(41), new_vm(42)], 1).is_err());
-        assert!(store.vm(41).unwrap().is_none() && store.pending().unwrap().is_none());
+        assert!(store.vm(41.into()).unwrap().is_none() && store.pending().unwrap().is_none());
     }
 
     #[test]

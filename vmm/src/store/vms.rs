@@ -1,6 +1,7 @@
 //! VMs, their network cards and their runs.
 
 use super::{Durability, For, Result, Store, VolumeState, column, column_u32, signed};
+use crate::api::VmNumber;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 /// A network card of a VM.
@@ -18,7 +19,7 @@ pub struct NicRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewVm {
     /// Its number.
-    pub number: u32,
+    pub number: VmNumber,
     /// Its name.
     pub name: String,
     /// Its UUID as the guest sees it.
@@ -45,7 +46,7 @@ pub struct NewVm {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VmRow {
     /// Its number.
-    pub number: u32,
+    pub number: VmNumber,
     /// Its name.
     pub name: String,
     /// Its UUID as the guest sees it.
@@ -78,7 +79,7 @@ pub struct VmRow {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {
     /// The VM.
-    pub vm: u32,
+    pub vm: VmNumber,
     /// QEMU's process id.
     pub pid: u32,
     /// When that process was started, in clock ticks after boot: field 22 of `/proc/PID/stat`.
@@ -98,7 +99,7 @@ const SELECT: &str = "SELECT vm.*, volume.size_bytes, volume.state AS volume_sta
 fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
     let state: String = row.get("volume_state")?;
     Ok(VmRow {
-        number: column_u32(row, "number")?,
+        number: column_u32(row, "number")?.into(),
         name: row.get("name")?,
         uuid: row.get("uuid")?,
         thin_id: column_u32(row, "thin_id")?,
@@ -130,7 +131,7 @@ pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<(
     tx.execute(
         "INSERT INTO vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL)",
         params![
-            vm.number,
+            vm.number.get(),
             vm.name,
             vm.uuid,
             thin_id,
@@ -146,7 +147,7 @@ pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<(
     for nic in &vm.nics {
         tx.execute(
             "INSERT INTO nic VALUES (?1, ?2, ?3, ?4)",
-            params![vm.number, nic.index, nic.mac, nic.network],
+            params![vm.number.get(), nic.index, nic.mac, nic.network],
         )
         .to(ACTION)?;
     }
@@ -158,10 +159,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn vm(&self, number: u32) -> Result<Option<VmRow>> {
+    pub fn vm(&self, number: VmNumber) -> Result<Option<VmRow>> {
         let connection = self.lock();
         let found = connection
-            .query_row(&format!("{SELECT} AND vm.number = ?1"), [number], vm)
+            .query_row(&format!("{SELECT} AND vm.number = ?1"), [number.get()], vm)
             .optional()
             .to("read a VM")?;
         let Some(mut row) = found else {
@@ -171,7 +172,7 @@ impl Store {
             .prepare_cached("SELECT * FROM nic WHERE vm = ?1 ORDER BY idx")
             .and_then(|mut statement| {
                 statement
-                    .query_map([number], nic)?
+                    .query_map([number.get()], nic)?
                     .map(|pair| pair.map(|(_, nic)| nic))
                     .collect()
             })
@@ -195,8 +196,8 @@ impl Store {
             .to("read the VMs")?;
         let mut nics = nics.into_iter().peekable();
         for row in &mut rows {
-            while nics.next_if(|(vm, _)| *vm < row.number).is_some() {}
-            while let Some((_, nic)) = nics.next_if(|(vm, _)| *vm == row.number) {
+            while nics.next_if(|(vm, _)| *vm < row.number.get()).is_some() {}
+            while let Some((_, nic)) = nics.next_if(|(vm, _)| *vm == row.number.get()) {
                 row.nics.push(nic);
             }
         }
@@ -214,7 +215,7 @@ impl Store {
                 statement
                     .query_map([], |row| {
                         Ok(RunRow {
-                            vm: column_u32(row, "vm")?,
+                            vm: column_u32(row, "vm")?.into(),
                             pid: column_u32(row, "pid")?,
                             start_time: column(row, "start_time")?,
                             accelerator: row.get("accelerator")?,
@@ -235,13 +236,13 @@ impl Store {
         self.write("record a run", Durability::Full, |tx| {
             tx.execute(
                 "UPDATE vm SET crash_cause = NULL WHERE number = ?1",
-                [run.vm],
+                [run.vm.get()],
             )
             .to("record a run")?;
             tx.execute(
                 "INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![
-                    run.vm,
+                    run.vm.get(),
                     run.pid,
                     signed(run.start_time),
                     run.accelerator,
@@ -258,13 +259,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database fails.
-    pub fn end_run(&self, number: u32, crash_cause: Option<&str>) -> Result<()> {
+    pub fn end_run(&self, number: VmNumber, crash_cause: Option<&str>) -> Result<()> {
         self.write("record the end of a run", Durability::Full, |tx| {
-            tx.execute("DELETE FROM run WHERE vm = ?1", [number])
+            tx.execute("DELETE FROM run WHERE vm = ?1", [number.get()])
                 .to("record the end of a run")?;
             tx.execute(
                 "UPDATE vm SET crash_cause = ?2 WHERE number = ?1",
-                params![number, crash_cause],
+                params![number.get(), crash_cause],
             )
             .to("record the end of a run")?;
             Ok(())
@@ -283,7 +284,7 @@ pub(super) mod tests {
             network: "fvm0".into(),
         };
         NewVm {
-            number,
+            number: number.into(),
             name: format!("fvm-debian-{number}"),
             uuid: format!("uuid-{number}"),
             volume_uuid: format!("volume-{number}"),

@@ -112,7 +112,7 @@ mod tests {
             .detail("since\nyesterday")
             .hint("stop it");
         assert_eq!(
-            error(Some(43), &told, Palette::COLOURLESS),
+            error(Some(43.into()), &told, Palette::COLOURLESS),
             "error: 43: it runs\u{fffd}[2J\n  since\u{fffd}yesterday\nhint: stop it"
         );
     }
@@ -121,7 +121,7 @@ mod tests {
     fn the_vm_is_named_once() {
         let shown = |text: &str| {
             let told = ApiError::new(ErrorKind::Refused, text);
-            error(Some(43), &told, Palette::COLOURLESS)
+            error(Some(43.into()), &told, Palette::COLOURLESS)
         };
         assert_eq!(shown("VM 43 is stopped"), "error: VM 43 is stopped");
         assert_eq!(shown("there is no VM 43"), "error: there is no VM 43");

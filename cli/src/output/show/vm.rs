@@ -129,7 +129,7 @@ mod tests {
     fn vm() -> VmReport {
         VmReport {
             version: REPORT_VERSION,
-            number: 42,
+            number: 42.into(),
             name: "fvm-debian-42".parse().unwrap(),
             uuid: "3f2b8c1e-0000-4000-8000-000000000042".to_owned(),
             image: "debian".to_owned(),
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn the_list_has_a_line_for_each_vm() {
         let stopped = VmReport {
-            number: 143,
+            number: 143.into(),
             owner_uid: 1000,
             state: VmState::Stopped,
             started_at_s: None,
@@ -205,7 +205,7 @@ uuid     3f2b8c1e-0000-4000-8000-000000000042
     #[test]
     fn a_success_is_one_line() {
         let done = VmOutcome {
-            vm: 42,
+            vm: 42.into(),
             report: Some(vm()),
             error: None,
         };

@@ -43,11 +43,13 @@ pub use kernel::block::Access;
 pub use kernel::dm::Flush;
 pub use kernel::loopdev::LoopState;
 pub use pool::{
-    Backing, CommitError, DEFAULT_CHUNK, Discards, KernelState, LARGE_POOL, LARGE_POOL_CHUNK,
-    Message, Pool, PoolMode, PoolSpec, PoolStatus, Usage,
+    Backing, CommitError, DEFAULT_CHUNK, Discards, Extents, KernelState, LARGE_POOL,
+    LARGE_POOL_CHUNK, Message, MetadataSnapshot, Pool, PoolMode, PoolSpec, PoolStatus, Usage,
 };
 pub use probe::probe;
-pub use stream::{BLOCK_BYTES, BlockWriter, SparseDigest, Written, digest_of, is_zero};
+pub use stream::{
+    BLOCK_BYTES, BlockWriter, SparseDigest, Written, digest_of, is_zero, read_ranges,
+};
 pub use units::{Bytes, SECTOR_BYTES, Sectors};
 pub use volume::{Mapped, Volume, VolumeSpec};
 

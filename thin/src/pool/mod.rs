@@ -18,14 +18,18 @@ mod activate;
 mod backing;
 mod commit;
 mod extend;
+mod extents;
 mod format;
 mod header;
+mod metadata_snapshot;
 mod origins;
 mod raw;
 mod spec;
 mod status;
 
 pub use commit::{CommitError, KernelState, Message};
+pub use extents::Extents;
+pub use metadata_snapshot::MetadataSnapshot;
 pub use spec::{Backing, DEFAULT_CHUNK, LARGE_POOL, LARGE_POOL_CHUNK, PoolSpec};
 pub use status::{Discards, PoolMode, PoolStatus, Usage};
 

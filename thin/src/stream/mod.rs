@@ -7,6 +7,6 @@ mod window;
 mod writer;
 
 pub use digest::{BLOCK_BYTES, SparseDigest, is_zero};
-pub use reader::digest_of;
+pub use reader::{digest_of, read_ranges};
 pub use window::Written;
 pub use writer::BlockWriter;

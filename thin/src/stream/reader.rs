@@ -1,7 +1,7 @@
-//! Reading content back, for its digest.
+//! Reading content: for its digest, or to hand it on.
 
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -36,18 +36,25 @@ pub fn digest_of(volume: &Volume, content: Bytes, written: Option<&Written>) -> 
             rule: format!("is more than the volume's {}", volume.size()),
         });
     }
-    let path = volume.path();
-    let file = volume.open(Access::ReadOnly)?;
-    let unit = ioctl::logical_block_bytes(&file).map_err(Error::io("examine", &path))?;
     let whole = 0..content.0;
     let ranges = written.map_or(std::slice::from_ref(&whole), |written| &written.ranges);
-    let source = Source {
-        file,
-        path,
-        unit: u64::from(unit).max(1),
-        content: content.0,
-    };
-    source.digest(ranges)
+    Source::open(volume, content)?.digest(ranges)
+}
+
+/// Reads ranges of a volume with `O_DIRECT`, in ascending order, and hands them on in pieces, each with its offset,
+/// until `take` breaks it off; true if it came to the end.
+///
+/// Pieces begin at multiples of [`BLOCK_BYTES`] and are whole blocks, but for the last one, which may end with the
+/// volume; a piece may begin before its range, in the same block. Reading goes on while a piece is taken.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read.
+pub fn read_ranges(
+    volume: &Volume,
+    ranges: &[Range<u64>],
+    take: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+) -> Result<bool> {
+    Source::open(volume, volume.size())?.each(ranges, take)
 }
 
 #[derive(Debug)]
@@ -60,8 +67,33 @@ struct Source {
 }
 
 impl Source {
-    /// Reads in a thread of its own, while the digest is computed in this one.
+    fn open(volume: &Volume, content: Bytes) -> Result<Self> {
+        let path = volume.path();
+        let file = volume.open(Access::ReadOnly)?;
+        let unit = ioctl::logical_block_bytes(&file).map_err(Error::io("examine", &path))?;
+        Ok(Self {
+            file,
+            path,
+            unit: u64::from(unit).max(1),
+            content: content.0,
+        })
+    }
+
     fn digest(&self, ranges: &[Range<u64>]) -> Result<[u8; 32]> {
+        let mut digest = SparseDigest::default();
+        self.each(ranges, &mut |offset, bytes| {
+            digest.update_run(offset / BLOCK_BYTES as u64, bytes);
+            ControlFlow::Continue(())
+        })?;
+        Ok(digest.finish(self.content))
+    }
+
+    /// Reads in a thread of its own, while what was read is taken in this one.
+    fn each(
+        &self,
+        ranges: &[Range<u64>],
+        take: &mut dyn FnMut(u64, &[u8]) -> ControlFlow<()>,
+    ) -> Result<bool> {
         let (send, full) = sync_channel::<(u64, usize, AlignedBuffer)>(BUFFERS);
         let (give_back, free) = sync_channel(BUFFERS);
         for _ in 0..BUFFERS {
@@ -70,18 +102,22 @@ impl Source {
         }
         std::thread::scope(|scope| {
             let reader = scope.spawn(move || self.read(ranges, &send, &free));
-            let mut digest = SparseDigest::default();
+            let mut whole = true;
             for (offset, length, buffer) in full {
-                let first = offset / BLOCK_BYTES as u64;
-                digest.update_run(first, &buffer.bytes()[..length]);
+                if take(offset, &buffer.bytes()[..length]).is_break() {
+                    whole = false;
+                    break;
+                }
                 // The reader is gone after its last window.
                 let _ = give_back.try_send(buffer);
             }
+            // A reader that waits for a buffer, or to hand one over, ends by this.
+            drop(give_back);
             let read = reader.join().unwrap_or_else(|_| {
                 let error = std::io::Error::other("the reading thread panicked");
                 Err(Error::io("read", &self.path)(error))
             });
-            read.map(|()| digest.finish(self.content))
+            read.map(|()| whole)
         })
     }
 
@@ -91,10 +127,11 @@ impl Source {
         send: &SyncSender<(u64, usize, AlignedBuffer)>,
         free: &Receiver<AlignedBuffer>,
     ) -> Result<()> {
+        let mut done = 0;
         for range in ranges {
             let end = range.end.min(self.content);
-            // Ranges begin at chunks, which are whole blocks of the digest.
-            let mut at = range.start - range.start % BLOCK_BYTES as u64;
+            // Ranges begin at chunks, which are whole blocks of the digest, or are made to.
+            let mut at = (range.start - range.start % BLOCK_BYTES as u64).max(done);
             while at < end {
                 let length = (end - at).min(WINDOW_BYTES as u64);
                 let Ok(mut buffer) = free.recv() else {
@@ -109,6 +146,7 @@ impl Source {
                     return Ok(());
                 }
                 at += length;
+                done = at;
             }
         }
         Ok(())
@@ -157,6 +195,20 @@ mod tests {
         ];
         assert_eq!(source.digest(&ranges).unwrap(), whole);
         assert_ne!(source.digest(&ranges[..2]).unwrap(), whole);
+    }
+
+    #[test]
+    fn reading_ends_when_nobody_wants_more() {
+        let bytes = vec![1; 20 * WINDOW_BYTES];
+        let source = source(&bytes);
+        let whole = 0..source.content;
+        let mut taken = 0;
+        let end = source.each(std::slice::from_ref(&whole), &mut |_, piece| {
+            taken += piece.len();
+            ControlFlow::Break(())
+        });
+        assert!(!end.unwrap());
+        assert_eq!(taken, WINDOW_BYTES);
     }
 
     #[test]

@@ -12,6 +12,7 @@ mod content;
 mod crash;
 mod host;
 mod life;
+mod metadata;
 mod size;
 mod udev;
 mod volumes;

@@ -85,6 +85,8 @@ pub(crate) enum Command {
     Stop(commands::stop::Stop),
     /// Delete VMs with their disks, without a question
     Delete(commands::delete::Delete),
+    /// Make the disks of VMs larger, or smaller if told to
+    Resize(commands::resize::Resize),
     /// List all VMs
     List(commands::list::List),
     /// Show everything about a VM

@@ -2,6 +2,7 @@
 //!
 //! Units are powers of 1024, in both directions: `6G` and `6GiB` are the same.
 
+use fvm_vmm::api::DiskSize;
 use std::{fmt, str::FromStr, time::Duration};
 
 /// A number of bytes.
@@ -56,6 +57,14 @@ impl FromStr for Bytes {
             return Err(InvalidQuantity::NoUnit(number));
         }
         bytes_of(number, unit).map(Self).ok_or_else(invalid)
+    }
+}
+
+/// Reads the size that a disk is to have: `20G`, or `+5G` for so much more than it has.
+pub(crate) fn disk_size(text: &str) -> Result<DiskSize, InvalidQuantity> {
+    match text.strip_prefix('+') {
+        Some(more) => more.parse().map(|Bytes(bytes)| DiskSize::By(bytes)),
+        None => text.parse().map(|Bytes(bytes)| DiskSize::To(bytes)),
     }
 }
 
@@ -182,6 +191,15 @@ mod tests {
             assert!(text.parse::<Bytes>().is_err(), "{text} was accepted");
         }
         assert_eq!("6".parse::<Bytes>(), Err(InvalidQuantity::NoUnit(6)));
+    }
+
+    #[test]
+    fn a_disk_is_told_its_size_or_how_much_more() {
+        assert_eq!(disk_size("20G"), Ok(DiskSize::To(20 << 30)));
+        assert_eq!(disk_size("+512M"), Ok(DiskSize::By(512 << 20)));
+        for text in ["", "+", "+-5G", "++5G", "-5G", "5", "+5"] {
+            assert!(disk_size(text).is_err(), "{text} was accepted");
+        }
     }
 
     #[test]

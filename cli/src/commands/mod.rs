@@ -8,6 +8,7 @@ mod import;
 pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod resize;
 pub(crate) mod ssh;
 pub(crate) mod start;
 pub(crate) mod status;
@@ -65,6 +66,7 @@ impl Command {
             Self::Start(command) => command.run(context).await,
             Self::Stop(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
+            Self::Resize(command) => command.run(context).await,
             Self::List(command) => command.run(context).await,
             Self::Info(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,

@@ -5,6 +5,7 @@ mod digest;
 mod reader;
 mod window;
 mod writer;
+mod zeros;
 
 pub use digest::{BLOCK_BYTES, SparseDigest, is_zero};
 pub use reader::{digest_of, read_ranges};

@@ -16,3 +16,4 @@ mod metadata;
 mod size;
 mod udev;
 mod volumes;
+mod zeros;

@@ -4,6 +4,7 @@
 //! upload (`stream`) and the checked names and numbers that both sides use. It does no I/O, and the
 //! CLI sees nothing else of this crate.
 
+mod disk;
 mod error;
 mod host;
 mod image;
@@ -14,6 +15,7 @@ pub mod stream;
 mod vm;
 mod wire;
 
+pub use disk::{DiskSize, ResizeVms};
 pub use error::{ApiError, ErrorKind};
 pub use host::{
     Change, HostReport, InitReport, InitRequest, KvmReport, NetworkReport, PoolReport, RemoveReport,

@@ -12,7 +12,7 @@
 //! | `GET /v1/vms/{number}` | | `VmReport` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
 //! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
-//! | `POST /v1/vms/create`, `start`, `stop`, `delete` | `CreateVms`, … | lines, `BatchReport` |
+//! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize` | `CreateVms`, … | lines, `BatchReport` |
 //!
 //! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
 //! error's HTTP status and an `ApiError` as its body instead.
@@ -37,6 +37,8 @@ pub const START: &str = "/v1/vms/start";
 pub const STOP: &str = "/v1/vms/stop";
 /// `DeleteVms` → `BatchReport`
 pub const DELETE: &str = "/v1/vms/delete";
+/// `ResizeVms` → `BatchReport`
+pub const RESIZE: &str = "/v1/vms/resize";
 /// The protocol named in the `Upgrade` header of a console request.
 pub const CONSOLE_PROTOCOL: &str = "fvm-console";
 

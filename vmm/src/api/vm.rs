@@ -174,6 +174,8 @@ pub enum Action {
     Stop,
     /// `DeleteVms`
     Delete,
+    /// `ResizeVms`
+    Resize,
 }
 
 /// What became of one VM of a batch.

@@ -34,6 +34,8 @@ impl Manager {
         let _vms = self.vm_locks.lock_all(numbers);
 
         let image = self.image_row(request.image.as_str())?;
+        self.finish_shrink(&host, image.thin_id)?;
+        let image = self.image_row(&image.name)?;
         self.check_numbers(&host, &request.vms)?;
         let template = match &request.template {
             Some(wanted) => templates::resolve(&self.paths, wanted)?,

@@ -295,7 +295,8 @@ fn refusal(error: &StreamError) -> ApiError {
     }
 }
 
-fn checked_size(size: u64) -> Result<Bytes> {
+/// A size that a disk may have, or why it may not.
+pub(super) fn checked_size(size: u64) -> Result<Bytes> {
     let size = Bytes(size);
     if !(MIN_IMAGE..=MAX_IMAGE).contains(&size) || !size.is_multiple_of(SECTOR) {
         return Err(ApiError::new(

@@ -209,6 +209,7 @@ impl Manager {
         fds: &mut FdTable,
     ) -> Result<BTreeMap<String, DiskBacking>> {
         let main = templates::main_disk(domain, &row.name)?;
+        self.finish_shrink(host, row.thin_id)?;
         let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
         let volume = host
             .pool

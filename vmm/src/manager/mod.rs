@@ -28,6 +28,7 @@ mod progress;
 mod reconcile;
 mod release;
 mod report;
+mod resize;
 mod start;
 mod stop;
 mod supervise;
@@ -113,6 +114,20 @@ impl Manager {
             ApiError::new(ErrorKind::NotFound, format!("there is no VM {number}"))
                 .hint("`fvm list` shows the VMs that there are")
         })
+    }
+}
+
+impl Manager {
+    /// The row of a VM that stays: one that is being deleted is refused.
+    fn lasting_vm_row(&self, number: VmNumber) -> Result<VmRow> {
+        let row = self.vm_row(number)?;
+        if row.deleting {
+            return Err(
+                ApiError::new(ErrorKind::Refused, format!("VM {number} is being deleted"))
+                    .hint(format!("`fvm delete {number}` finishes that")),
+            );
+        }
+        Ok(row)
     }
 }
 

@@ -30,13 +30,7 @@ impl Manager {
     fn start_one(self: &Arc<Self>, number: VmNumber, progress: &Progress) -> Result<VmReport> {
         let host = self.host()?;
         let _alone = self.vm_locks.lock(number);
-        let row = self.vm_row(number)?;
-        if row.deleting {
-            return Err(
-                ApiError::new(ErrorKind::Refused, format!("VM {number} is being deleted"))
-                    .hint(format!("`fvm delete {number}` finishes that")),
-            );
-        }
+        let row = self.lasting_vm_row(number)?;
         match self.machines.get(number) {
             Some(Entry::Up(machine)) => {
                 let state = machine.standing().state;

@@ -10,8 +10,8 @@ mod upload;
 
 use crate::{
     api::{
-        self, ApiError, CreateVms, DeleteVms, ErrorKind, ImageName, InitRequest, StartVms, StopVms,
-        VmNumber, routes,
+        self, ApiError, CreateVms, DeleteVms, ErrorKind, ImageName, InitRequest, ResizeVms,
+        StartVms, StopVms, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -53,6 +53,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::START, post(start))
         .route(routes::STOP, post(stop))
         .route(routes::DELETE, post(delete))
+        .route(routes::RESIZE, post(resize))
         .route("/v1/vms/{number}", get(vm))
         .route("/v1/vms/{number}/boot", get(boot))
         .route("/v1/vms/{number}/console", get(console::attach))
@@ -142,6 +143,7 @@ operation!(create, CreateVms, create);
 operation!(start, StartVms, start);
 operation!(stop, StopVms, stop);
 operation!(delete, DeleteVms, delete);
+operation!(resize, ResizeVms, resize);
 
 async fn remove(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
     lines::respond(move |progress| manager.remove(caller, progress))

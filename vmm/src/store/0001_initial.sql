@@ -30,13 +30,15 @@ CREATE TABLE pending (
 ) STRICT;
 
 -- A thin device. `creating` and `deleting` rows belong to the pending operation or to a delete that has
--- to be gone through with; `importing` ones to an import that is being written.
+-- to be gone through with; `importing` ones are being made and nobody's yet: an import that is being written,
+-- a restore that has not come to its swap. `shrink_bytes` is the size to which a shrink that has begun goes.
 CREATE TABLE volume (
-    thin_id    INTEGER PRIMARY KEY,
-    uuid       TEXT NOT NULL UNIQUE,
-    state      TEXT NOT NULL CHECK (state IN ('creating', 'importing', 'ready', 'deleting')),
-    in_pending INTEGER NOT NULL DEFAULT 0 CHECK (in_pending IN (0, 1)),
-    size_bytes INTEGER NOT NULL
+    thin_id      INTEGER PRIMARY KEY,
+    uuid         TEXT NOT NULL UNIQUE,
+    state        TEXT NOT NULL CHECK (state IN ('creating', 'importing', 'ready', 'deleting')),
+    in_pending   INTEGER NOT NULL DEFAULT 0 CHECK (in_pending IN (0, 1)),
+    size_bytes   INTEGER NOT NULL,
+    shrink_bytes INTEGER CHECK (shrink_bytes < size_bytes)
 ) STRICT;
 
 CREATE TABLE image (

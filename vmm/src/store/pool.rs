@@ -1,6 +1,8 @@
 //! The pool's row, its volumes, and the two transactions around every change of thin metadata.
 
-use super::{Durability, For, NewVm, Result, Store, StoreError, column, column_u32, signed, vms};
+use super::{
+    Durability, For, NewVm, Result, Store, StoreError, column, column_u32, signed, unsigned, vms,
+};
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
 /// Thin device ids have 24 bits (`drivers/md/dm-thin.c`, `MAX_DEV_ID`).
@@ -97,14 +99,17 @@ pub struct VolumeRow {
     pub state: VolumeState,
     /// Its virtual size.
     pub size_bytes: u64,
+    /// The size to which a shrink that has begun goes.
+    pub shrink_bytes: Option<u64>,
 }
 
-fn volume(row: &Row<'_>) -> rusqlite::Result<VolumeRow> {
+pub(super) fn volume(row: &Row<'_>) -> rusqlite::Result<VolumeRow> {
     Ok(VolumeRow {
         thin_id: column_u32(row, "thin_id")?,
         uuid: row.get("uuid")?,
         state: VolumeState::from_text(&row.get::<_, String>("state")?),
         size_bytes: column(row, "size_bytes")?,
+        shrink_bytes: row.get::<_, Option<i64>>("shrink_bytes")?.map(unsigned),
     })
 }
 
@@ -368,11 +373,11 @@ fn insert_pending(tx: &Transaction<'_>, kind: PendingKind) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::store::vms::tests::new_vm;
 
-    fn store() -> (tempfile::TempDir, Store) {
+    pub(in crate::store) fn store() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(&dir.path().join("state.db")).unwrap();
         let half = |path: &str| BackingRow {

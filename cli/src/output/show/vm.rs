@@ -23,12 +23,14 @@ pub(in crate::output) fn outcome(
         Action::Start => "started",
         Action::Stop => "stopped",
         Action::Delete => "deleted",
+        Action::Resize => "resized",
     };
     let mut parts = vec![outcome.vm.to_string(), look.palette.paint(Tone::Good, done)];
     if let Some(report) = &outcome.report {
         match action {
             Action::Create => parts.extend([report.name.to_string(), report.address.to_string()]),
             Action::Start => parts.push(report.address.to_string()),
+            Action::Resize => parts.push(Bytes(report.disk_bytes).to_string()),
             Action::Stop | Action::Delete => {}
         }
     }

@@ -4,6 +4,11 @@ use super::vector::List;
 use super::{Builder, object};
 use crate::domain::{CharacterBackend, VirtioSerialAddress};
 
+/// QEMU's name for what is behind the character device with this alias.
+pub fn chardev_id(alias: &str) -> String {
+    format!("char{alias}")
+}
+
 impl Builder<'_> {
     pub(super) fn serial_lines(&mut self) {
         let domain = self.domain;
@@ -42,7 +47,7 @@ impl Builder<'_> {
     ///
     /// Without a socket what the guest writes is thrown away.
     fn chardev(&mut self, alias: &str, backend: CharacterBackend) -> String {
-        let id = format!("char{alias}");
+        let id = chardev_id(alias);
         let list = match (backend, self.given.sockets.get(alias)) {
             (CharacterBackend::SpiceAgent, _) => List::starting("spicevmc")
                 .with("id", &id)

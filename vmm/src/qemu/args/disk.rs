@@ -6,6 +6,11 @@ use crate::domain::{
     IoMode, MachineKind, ScsiModel,
 };
 
+/// The name by which QMP knows the content of the disk with this target.
+pub fn disk_node_name(target: &str) -> String {
+    format!("disk-{target}")
+}
+
 impl Builder<'_> {
     pub(super) fn disks(&mut self) -> Result<(), ArgumentError> {
         let domain = self.domain;
@@ -29,7 +34,7 @@ impl Builder<'_> {
                 }),
             };
         };
-        let name = format!("disk-{}", disk.target);
+        let name = disk_node_name(&disk.target);
         let driver = if backing.is_block_device {
             "host_device"
         } else {

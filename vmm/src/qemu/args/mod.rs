@@ -15,6 +15,9 @@ mod other;
 mod tests;
 mod vector;
 
+pub use character::chardev_id;
+pub use disk::disk_node_name;
+
 use super::assignment::Assignment;
 use crate::domain::{Domain, PciAddress};
 use thiserror::Error;

@@ -123,3 +123,45 @@ fn a_flood_of_events_does_not_outlast_the_wait() {
     assert!(matches!(answer, Err(QmpError::Timeout { .. })));
     assert!(client.events.len() <= MAX_EVENTS);
 }
+
+#[test]
+fn a_disk_grows_only_if_it_has_to() {
+    let nodes = r#"{"return":[{"node-name":"disk-sdb","image":{"virtual-size":1}},{"x":1},
+        {"node-name":"disk-sda","image":{"virtual-size":4096}}],"id":ID}"#
+        .replace('\n', "");
+    let mut client = client(&[
+        &nodes,
+        &nodes,
+        r#"{"return":{},"id":ID}"#,
+        &nodes,
+        r#"{"return":5,"id":ID}"#,
+    ]);
+    client
+        .grow_disk("disk-sda", 4096, LIMIT)
+        .expect("nothing to do");
+    client
+        .grow_disk("disk-sda", 8192, LIMIT)
+        .expect("a larger disk");
+    for nothing_known in ["disk-sdc", "disk-sda"] {
+        let error = client.grow_disk(nothing_known, 8192, LIMIT);
+        assert!(
+            matches!(error, Err(QmpError::Malformed { .. })),
+            "{error:?}"
+        );
+    }
+}
+
+#[test]
+fn only_a_port_that_qemu_calls_open_is() {
+    let devices = r#"{"return":[{"label":"charchannel1","frontend-open":true},
+        {"label":"charchannel0","frontend-open":OPEN},3],"id":ID}"#
+        .replace('\n', "");
+    let answers = ["true", "false", "\"true\""].map(|open| devices.replace("OPEN", open));
+    let mut client = client(&answers.each_ref().map(String::as_str));
+    for expected in [true, false, false] {
+        assert_eq!(
+            client.is_port_open("channel0", LIMIT).expect("an answer"),
+            expected
+        );
+    }
+}

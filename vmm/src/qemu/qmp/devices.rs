@@ -1,0 +1,37 @@
+//! What QEMU is asked and told about its devices.
+
+use super::{Client, QmpError, Wait};
+use crate::qemu::args::chardev_id;
+use serde_json::json;
+use std::time::Duration;
+
+impl Client {
+    /// Lets the guest see that a disk has grown to `bytes`; nothing to do if it is as large already.
+    pub fn grow_disk(&mut self, node: &str, bytes: u64, limit: Duration) -> Result<(), QmpError> {
+        if self.disk_bytes(node, limit)? >= bytes {
+            return Ok(());
+        }
+        let arguments = json!({"node-name": node, "size": bytes});
+        self.execute("block_resize", arguments, limit).map(drop)
+    }
+
+    /// How large QEMU takes a disk to be.
+    fn disk_bytes(&mut self, node: &str, limit: Duration) -> Result<u64, QmpError> {
+        let command = "query-named-block-nodes";
+        let reply = self.execute(command, json!({"flat": true}), limit)?;
+        let nodes = reply.as_array().map(Vec::as_slice).unwrap_or_default();
+        let found = nodes.iter().find(|found| found["node-name"] == node);
+        found
+            .and_then(|found| found["image"]["virtual-size"].as_u64())
+            .ok_or_else(|| Wait::new(command, limit).malformed("no size of the disk"))
+    }
+
+    /// Whether a program in the guest has the port open that is the device `alias`; not, where there is none.
+    pub fn is_port_open(&mut self, alias: &str, limit: Duration) -> Result<bool, QmpError> {
+        let reply = self.execute("query-chardev", json!({}), limit)?;
+        let devices = reply.as_array().map(Vec::as_slice).unwrap_or_default();
+        let id = chardev_id(alias);
+        let found = devices.iter().find(|device| device["label"] == *id);
+        Ok(found.is_some_and(|device| device["frontend-open"] == true))
+    }
+}

@@ -80,7 +80,7 @@ impl Manager {
             let _alone = self.vm_locks.lock(number);
             let report = self.resize_one(number, request, progress)?;
             tracing::info!(
-                vm = number,
+                vm = %number,
                 bytes = report.disk_bytes,
                 uid = caller.uid,
                 "resized"
@@ -193,7 +193,7 @@ impl Manager {
     fn tell_guest(&self, host: &Host, machine: &Machine, row: &VmRow) -> Result<()> {
         let (domain, _) = templates::load(
             &row.template,
-            row.number,
+            host.host_number(row.number)?,
             &row.name,
             &row.image,
             &host.network.bridge,

@@ -67,10 +67,10 @@ mod tests {
             (1 << 30, Some(1 << 20))
         );
         // Whoever looks sees the size that it still has.
-        assert_eq!(store.vm(42).unwrap().unwrap().disk_bytes, 1 << 30);
+        assert_eq!(store.vm(42.into()).unwrap().unwrap().disk_bytes, 1 << 30);
         store.set_volume_size(id, 1 << 20).unwrap();
         assert!(store.shrinking().unwrap().is_empty());
-        assert_eq!(store.vm(42).unwrap().unwrap().disk_bytes, 1 << 20);
+        assert_eq!(store.vm(42.into()).unwrap().unwrap().disk_bytes, 1 << 20);
         store.set_volume_size(id, 1 << 31).unwrap();
         assert_eq!(store.volume(id).unwrap().unwrap().size_bytes, 1 << 31);
     }

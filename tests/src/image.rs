@@ -20,7 +20,7 @@ use crate::tools::Tools;
 /// A plain server.
 const SERVER: &str = "linux-image-amd64,initramfs-tools,systemd,systemd-sysv,udev,dbus,kmod,iproute2,procps,openssh-server";
 /// What tests look into a host with; fvm uses none of it.
-const INSTRUMENTS: &str = "jq,sqlite3,python3,curl,tcpdump,iputils-ping,strace";
+const INSTRUMENTS: &str = "jq,sqlite3,python3,curl,tcpdump,iputils-ping,strace,e2fsprogs,lvm2";
 
 const SETUP: &str = include_str!("../assets/host/setup");
 const NETWORK: &str = include_str!("../assets/host/10-lab.network");

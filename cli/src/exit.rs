@@ -3,8 +3,8 @@
 //! One place for the whole program: modules say what happened, this says what it amounts to.
 
 use crate::{
-    client::ClientError, commands::init::InitError, decode::DecodeError, ssh::SshError,
-    template::TemplateError, terminal::TerminalError,
+    client::ClientError, commands::init::InitError, decode::DecodeError, fetch::FetchError,
+    origin::OriginError, ssh::SshError, template::TemplateError, terminal::TerminalError,
 };
 use fvm_vmm::api::{ApiError, BatchReport, ErrorKind, InvalidVmSet, SOCKET_PATH};
 use std::{path::Path, process::ExitCode};
@@ -120,21 +120,83 @@ impl From<DecodeError> for ApiError {
                 K::Failed,
                 Some("import it when nothing writes to it any more"),
             ),
-            E::Unsupported { format, .. } | E::Inside { format, .. } => (
+            E::Unsupported { .. } | E::Inside { .. } => (
                 K::Usage,
-                Some(match format {
-                    crate::decode::Format::Qcow2 => {
-                        "convert it: `qemu-img convert -O raw IMAGE.qcow2 IMAGE.raw`"
-                    }
-                    _ => "fvm imports raw images, plain or compressed with gzip, xz or zstd",
-                }),
+                Some("fvm imports raw and qcow2 images, plain or compressed with gzip, xz or zstd"),
             ),
             E::WrongName { .. } | E::Damaged { .. } | E::Truncated { .. } | E::Trailing { .. } => (
                 K::Failed,
                 Some("get the file again and compare its checksum; nothing was imported"),
             ),
-            E::Memory { .. } => (K::Failed, Some("unpack it first, and import the raw image")),
+            E::Memory { .. } => (
+                K::Failed,
+                Some("give a larger --unpack-memory, or unpack it first"),
+            ),
+            E::Unfit { .. } => (
+                K::Usage,
+                Some(
+                    "if you trust it, convert it where its other files are: `qemu-img convert -O qcow2 IMAGE NEW.qcow2`",
+                ),
+            ),
+            E::Inconsistent { .. } | E::Checksum { .. } => (
+                K::Failed,
+                Some("get the file again and compare its checksum; nothing was imported"),
+            ),
+            E::Changed { .. } => (
+                K::Failed,
+                Some("import it when nothing writes to it any more"),
+            ),
+            E::Endless { .. } => (K::Refused, Some("give its --sha256 or --sha512")),
+            E::Spool { .. } | E::NoRoom { .. } => (
+                K::Failed,
+                Some("set TMPDIR to a folder with more room, or save it to a file first"),
+            ),
             E::Stopped => (K::Internal, None),
+        };
+        with(kind, &error, hint)
+    }
+}
+
+impl From<FetchError> for ApiError {
+    fn from(error: FetchError) -> Self {
+        use ErrorKind as K;
+        use FetchError as E;
+        let (kind, hint) = match error {
+            E::Scheme { .. } | E::Malformed { .. } => (K::Usage, None),
+            E::Status { status, .. } if [404, 410].contains(&status.as_u16()) => {
+                (K::NotFound, None)
+            }
+            E::Unprotected { .. } => (
+                K::Refused,
+                Some("if that is right, import from there, with a checksum"),
+            ),
+            E::Status { .. }
+            | E::Request { .. }
+            | E::TooLong { .. }
+            | E::Read { .. }
+            | E::NotResumable { .. }
+            | E::NoRanges { .. }
+            | E::Broken { .. }
+            | E::Changed => (K::Failed, None),
+        };
+        with(kind, &error, hint)
+    }
+}
+
+impl From<OriginError> for ApiError {
+    fn from(error: OriginError) -> Self {
+        use ErrorKind as K;
+        use OriginError as E;
+        let (kind, hint) = match error {
+            E::Fetch(error) => return error.into(),
+            E::Decode(error) => return error.into(),
+            E::SizeNeeded => (K::Usage, Some("add --size, such as --size 20G")),
+            E::ChecksumOfNothing => (K::Usage, None),
+            E::NoName(_) => (K::Usage, Some("use --sha256 or --sha512")),
+            E::ReadList { ref source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                (K::NotFound, None)
+            }
+            E::ReadList { .. } | E::List { .. } => (K::Failed, None),
         };
         with(kind, &error, hint)
     }

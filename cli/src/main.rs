@@ -4,10 +4,13 @@
 //! needs privilege is the daemon's, and is asked of it over `fvm_vmm::api` only.
 
 mod args;
+mod checksum;
 mod client;
 mod commands;
 mod decode;
 mod exit;
+mod fetch;
+mod origin;
 mod output;
 mod quantity;
 mod ssh;

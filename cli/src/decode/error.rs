@@ -1,8 +1,14 @@
 //! Why an image could not be read.
 
-use super::Format;
-use crate::quantity::Bytes;
-use std::io;
+use super::{
+    Format,
+    qcow2::{Damage, Unfit},
+};
+use crate::{
+    checksum::{Algorithm, Checksum},
+    quantity::Bytes,
+};
+use std::{io, path::PathBuf};
 
 /// What is wrong with the source of an import.
 #[derive(Debug, thiserror::Error)]
@@ -72,8 +78,8 @@ pub(crate) enum DecodeError {
         /// What it is.
         format: Format,
     },
-    /// A compressed file that holds something else than a raw image.
-    #[error("{name} holds {format}, not a raw image")]
+    /// A compressed file that holds something else than an image.
+    #[error("{name} holds {format}, not an image")]
     Inside {
         /// The source as the user wrote it.
         name: String,
@@ -115,12 +121,76 @@ pub(crate) enum DecodeError {
         content: u64,
     },
     /// A hostile or absurd file: unpacking it takes more memory than is given.
-    #[error("{name} needs more than {} of memory to unpack", Bytes(limit_mib << 20))]
+    #[error("{name} needs more than {} of memory to unpack", Bytes(*limit_bytes))]
     Memory {
         /// The source as the user wrote it.
         name: String,
         /// What is given.
-        limit_mib: u64,
+        limit_bytes: u64,
+    },
+    /// A qcow2 image that cannot be imported, though nothing is wrong with it.
+    #[error("cannot import the qcow2 image {name}")]
+    Unfit {
+        /// The source as the user wrote it.
+        name: String,
+        /// What keeps it from being imported.
+        source: Unfit,
+    },
+    /// A qcow2 image that contradicts itself.
+    #[error("{name} is damaged")]
+    Inconsistent {
+        /// The source as the user wrote it.
+        name: String,
+        /// What is wrong.
+        source: Damage,
+    },
+    /// Somebody wrote to it while it was read.
+    #[error("{name} changed while it was read: it has ended before {}", Bytes(*at))]
+    Changed {
+        /// The source as the user wrote it.
+        name: String,
+        /// Where something should be.
+        at: u64,
+    },
+    /// It is not the file that the checksum was made of.
+    #[error("{name} has the {algorithm} checksum {actual}, not {expected}")]
+    Checksum {
+        /// The source as the user wrote it.
+        name: String,
+        /// How it is computed.
+        algorithm: Algorithm,
+        /// What it is.
+        actual: Checksum,
+        /// What it should be.
+        expected: Checksum,
+    },
+    /// A raw image of which nobody says where it ends.
+    #[error(
+        "{name} could be cut off without a sign: its server says neither its length nor its end"
+    )]
+    Endless {
+        /// The source as the user wrote it.
+        name: String,
+    },
+    /// What has to be kept until it is imported cannot be kept.
+    #[error("cannot keep the qcow2 image in {name} in {}", directory.display())]
+    Spool {
+        /// The source as the user wrote it.
+        name: String,
+        /// For temporary files.
+        directory: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Keeping more of it would fill the disk.
+    #[error("the qcow2 image in {name} is too large for {}: after {}, too little of that is free", directory.display(), Bytes(*at))]
+    NoRoom {
+        /// The source as the user wrote it.
+        name: String,
+        /// For temporary files.
+        directory: PathBuf,
+        /// Bytes kept before.
+        at: u64,
     },
     /// Nobody takes the blocks any more; whoever stopped taking them knows why.
     #[error("the upload was stopped")]

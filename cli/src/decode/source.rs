@@ -1,19 +1,18 @@
-//! Where an image is read from: a file, a device, a pipe, standard input.
+//! Where an image is read from: a file, a device, a pipe, standard input, or whatever else can be read.
 
 use super::{
-    DecodeError, Meter,
+    DecodeError,
     format::{Format, PROBE_BYTES},
+    qcow2::Qcow2,
 };
 use std::{
     fs::File,
-    io::{self, Chain, Cursor, IsTerminal, Read, Seek, SeekFrom},
+    io::{self, Cursor, IsTerminal, Read, Seek, SeekFrom},
     os::{fd::AsFd, unix::fs::FileTypeExt},
     path::Path,
-    sync::Arc,
 };
 
 /// An opened source whose format is known.
-#[derive(Debug)]
 pub(crate) struct Source {
     /// As the user wrote it.
     pub(super) name: String,
@@ -25,15 +24,28 @@ pub(crate) struct Source {
 }
 
 /// How a source is read.
-#[derive(Debug)]
 pub(super) enum Input {
+    /// Not at all: it is this many zeros.
+    Zeros(u64),
     /// From its start, and holes can be skipped.
     Seekable(File),
+    /// By its tables.
+    Image(Qcow2),
     /// Once; the bytes that the format was told by come first.
-    Stream(Chain<Cursor<Vec<u8>>, File>),
+    Stream(Box<dyn Read + Send>),
 }
 
 impl Source {
+    /// A disk of this many zeros.
+    pub(crate) fn zeros(bytes: u64) -> Self {
+        Self {
+            name: "empty".to_owned(),
+            format: Format::Raw,
+            size: Some(bytes),
+            input: Input::Zeros(bytes),
+        }
+    }
+
     /// Opens `path`, or standard input for `-`, and tells its format.
     pub(crate) fn open(path: &Path) -> Result<Self, DecodeError> {
         if path == Path::new("-") {
@@ -67,7 +79,20 @@ impl Source {
             size: Some(size),
             input: Input::Seekable(file),
         };
-        source.checked(start.is_empty())
+        source.checked(start.is_empty())?.with_tables()
+    }
+
+    /// A qcow2 image in a file is read by its tables.
+    fn with_tables(mut self) -> Result<Self, DecodeError> {
+        self.input = match self.input {
+            Input::Seekable(file) if self.format == Format::Qcow2 => {
+                let image = Qcow2::open(file, self.size.unwrap_or(0), &self.name)?;
+                self.size = Some(image.size());
+                Input::Image(image)
+            }
+            other => other,
+        };
+        Ok(self)
     }
 
     fn standard_input() -> Result<Self, DecodeError> {
@@ -92,13 +117,18 @@ impl Source {
         Self::stream(name, file, size)
     }
 
-    fn stream(name: String, mut file: File, size: Option<u64>) -> Result<Self, DecodeError> {
-        let start = probe(&mut file, &name)?;
+    /// Something to be read once, of this many bytes if that is known.
+    pub(crate) fn stream(
+        name: String,
+        mut stream: impl Read + Send + 'static,
+        size: Option<u64>,
+    ) -> Result<Self, DecodeError> {
+        let start = probe(&mut stream, &name)?;
         let source = Self {
             name,
             format: Format::of(&start),
             size,
-            input: Input::Stream(Cursor::new(start.clone()).chain(file)),
+            input: Input::Stream(Box::new(Cursor::new(start.clone()).chain(stream))),
         };
         source.checked(start.is_empty())
     }
@@ -110,9 +140,7 @@ impl Source {
             return Err(DecodeError::Empty { name });
         }
         match (self.format, Format::promised_by(&name)) {
-            (format @ (Format::Qcow2 | Format::Other(_)), _) => {
-                Err(DecodeError::Unsupported { name, format })
-            }
+            (format @ Format::Other(_), _) => Err(DecodeError::Unsupported { name, format }),
             (Format::Raw, Some((extension, format))) => Err(DecodeError::WrongName {
                 name,
                 extension,
@@ -126,12 +154,27 @@ impl Source {
     pub(crate) fn size(&self) -> Option<u64> {
         self.size
     }
+
+    /// What it is.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The disk's size in bytes, if it can be told before all has been read.
+    pub(crate) fn disk_bytes(&self) -> Option<u64> {
+        match &self.input {
+            Input::Image(image) => Some(image.size()),
+            _ if self.format == Format::Raw => self.size,
+            _ => None,
+        }
+    }
 }
 
-/// The first bytes of a file, as many as tell its format.
-fn probe(file: &mut File, name: &str) -> Result<Vec<u8>, DecodeError> {
+/// The first bytes of a source, as many as tell its format.
+fn probe(stream: &mut impl Read, name: &str) -> Result<Vec<u8>, DecodeError> {
     let mut start = Vec::with_capacity(PROBE_BYTES);
-    file.take(PROBE_BYTES as u64)
+    stream
+        .take(PROBE_BYTES as u64)
         .read_to_end(&mut start)
         .map_err(|source| DecodeError::Read {
             name: name.to_owned(),
@@ -139,36 +182,4 @@ fn probe(file: &mut File, name: &str) -> Result<Vec<u8>, DecodeError> {
             source,
         })?;
     Ok(start)
-}
-
-/// Counts what is read.
-#[derive(Debug)]
-pub(super) struct Metered<R> {
-    inner: R,
-    meter: Arc<Meter>,
-}
-
-impl<R> Metered<R> {
-    pub(super) fn new(inner: R, meter: Arc<Meter>) -> Self {
-        Self { inner, meter }
-    }
-
-    pub(super) fn meter(&self) -> &Arc<Meter> {
-        &self.meter
-    }
-}
-
-impl<R: Read> Read for Metered<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            match self.inner.read(buffer) {
-                Ok(bytes) => {
-                    self.meter.add_input(bytes as u64);
-                    return Ok(bytes);
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
 }

@@ -3,7 +3,7 @@
 //! Each decoder is driven by hand rather than through a `Read` adapter, because an adapter cannot tell
 //! "cut off" from "followed by something else" from "damaged", and users can do something about each.
 
-use super::source::Metered;
+use super::meter::Metered;
 use std::io::{self, Read};
 
 /// What a step can see ahead of the end of the input: enough to tell what follows a complete member.
@@ -34,7 +34,7 @@ pub(super) enum Fault {
     Truncated,
     /// What follows a complete member is none.
     Trailing,
-    /// It would need more memory than this many MiB.
+    /// It would need more memory than this many bytes.
     Memory(u64),
 }
 
@@ -85,6 +85,11 @@ impl<R: Read> Unpacker<R> {
     /// Bytes of content made so far, also those before a fault.
     pub(super) fn content_bytes(&self) -> u64 {
         self.content
+    }
+
+    /// The input, of which nothing is left when all content has come.
+    pub(super) fn into_input(self) -> Metered<R> {
+        self.input
     }
 
     /// Fills `output` with content; less than that only at its end.

@@ -6,36 +6,34 @@ use super::{
 };
 
 const MAGIC: &[u8] = b"\xfd7zXZ\0";
-/// The most memory that unpacking may take in all, whatever the file asks for.
-const MEMORY_BYTES: u64 = 2 << 30;
-/// Above this, blocks are unpacked by fewer threads at a time.
-const THREADING_BYTES: u64 = 512 << 20;
-const TOO_MUCH: Fault = Fault::Memory(MEMORY_BYTES >> 20);
-
 /// Streams one after the other, padded to multiples of four bytes, the blocks of each unpacked in
 /// parallel where the file allows it.
 pub(super) struct Xz {
     stream: liblzma::stream::Stream,
     /// Zeros since the last one ended; `None` inside a stream.
     padding: Option<u64>,
+    /// The most memory that unpacking may take in all, whatever the file asks for.
+    memory_bytes: u64,
 }
 
-fn decoder() -> Result<liblzma::stream::Stream, Fault> {
+fn decoder(memory_bytes: u64) -> Result<liblzma::stream::Stream, Fault> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     liblzma::stream::MtStreamBuilder::new()
         .threads(threads.min(16) as u32)
-        .memlimit_threading(THREADING_BYTES)
-        .memlimit_stop(MEMORY_BYTES)
+        // Above this, blocks are unpacked by fewer threads at a time.
+        .memlimit_threading(memory_bytes)
+        .memlimit_stop(memory_bytes)
         .decoder()
-        .map_err(|_| TOO_MUCH)
+        .map_err(|_| Fault::Memory(memory_bytes))
 }
 
 impl Xz {
     /// A decoder at the start of a file.
-    pub(super) fn new() -> Result<Self, Fault> {
+    pub(super) fn new(memory_bytes: u64) -> Result<Self, Fault> {
         Ok(Self {
-            stream: decoder()?,
+            stream: decoder(memory_bytes)?,
             padding: None,
+            memory_bytes,
         })
     }
 
@@ -49,7 +47,7 @@ impl Xz {
             if !aligned || !begins(next, MAGIC) {
                 return Err(Fault::Trailing);
             }
-            self.stream = decoder()?;
+            self.stream = decoder(self.memory_bytes)?;
             self.padding = None;
         }
         Ok(Step {
@@ -84,7 +82,7 @@ impl Unpack for Xz {
             }
             // No progress is not an error here: the caller sees it in the counts.
             Ok(_) => Ok(step),
-            Err(Error::Mem | Error::MemLimit) => Err(TOO_MUCH),
+            Err(Error::Mem | Error::MemLimit) => Err(Fault::Memory(self.memory_bytes)),
             Err(error) => Err(Fault::Damaged(error.into())),
         }
     }

@@ -8,8 +8,11 @@ use super::{
 const MAGIC: &[u8] = b"\x28\xb5\x2f\xfd";
 /// What follows the first byte of a skippable frame, which is 0x50 to 0x5f.
 const SKIPPABLE_MAGIC_TAIL: &[u8] = b"\x2a\x4d\x18";
-/// The largest window, as a power of two: what the format's own tool can be told to write (`--long=31`).
-const WINDOW_LOG: u32 = 31;
+/// The largest window of the format's own tool (`--long=31`), as a power of two.
+const MAX_WINDOW_LOG: u32 = 31;
+
+/// `ZSTD_getErrorName` of `ZSTD_error_frameParameter_windowTooLarge`; the error's code does not come through.
+const TOO_LARGE: &str = "Frame requires too much memory for decoding";
 
 /// Frames one after the other, skippable ones among them.
 pub(super) struct Zstd {
@@ -18,19 +21,23 @@ pub(super) struct Zstd {
     complete: bool,
     /// Frames that have ended.
     frames: u64,
+    /// The most memory that a window may take, whatever a frame asks for.
+    memory_bytes: u64,
 }
 
 impl Zstd {
     /// A decoder at the start of a file.
-    pub(super) fn new() -> Result<Self, Fault> {
+    pub(super) fn new(memory_bytes: u64) -> Result<Self, Fault> {
+        let window_log = memory_bytes.max(1).ilog2().min(MAX_WINDOW_LOG);
         let mut decoder = zstd::stream::raw::Decoder::new().map_err(Fault::Damaged)?;
         decoder
-            .set_parameter(zstd::stream::raw::DParameter::WindowLogMax(WINDOW_LOG))
+            .set_parameter(zstd::stream::raw::DParameter::WindowLogMax(window_log))
             .map_err(Fault::Damaged)?;
         Ok(Self {
             decoder,
             complete: true,
             frames: 0,
+            memory_bytes,
         })
     }
 }
@@ -58,6 +65,7 @@ impl Unpack for Zstd {
                     complete: self.complete,
                 })
             }
+            Err(error) if error.to_string() == TOO_LARGE => Err(Fault::Memory(self.memory_bytes)),
             Err(error) => Err(Fault::Damaged(error)),
         }
     }

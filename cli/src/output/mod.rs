@@ -141,8 +141,14 @@ impl Output {
         self.show_progress(|| Progress::transfer(what, total));
     }
 
-    /// Moves a transfer on.
+    /// Moves a transfer on, and tells what there is to know about it.
     pub(crate) fn moved(&self, meter: &crate::decode::Meter) {
+        if let Some(stage) = meter.take_stage() {
+            self.transfer(stage.what, stage.total);
+        }
+        for note in meter.take_notes() {
+            self.note(&note);
+        }
         if let Some(progress) = &*self.progress.borrow() {
             progress.moved(meter);
         }

@@ -15,10 +15,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-type Arrived = Arc<Mutex<Vec<(Option<ImportHeader>, Result<Vec<u8>, String>)>>>;
+pub(crate) type Arrived = Arc<Mutex<Vec<(Option<ImportHeader>, Result<Vec<u8>, String>)>>>;
 
 /// A daemon that takes uploads as the real one does, and what it has taken.
-fn taker() -> (Daemon, Arrived) {
+pub(crate) fn taker() -> (Daemon, Arrived) {
     let arrived = Arrived::default();
     let kept = Arc::clone(&arrived);
     let daemon = Daemon::new(move |request| take(request, Arc::clone(&kept)));
@@ -36,7 +36,7 @@ async fn take(request: Request<Incoming>, arrived: Arrived) -> Answer {
     lines(&[], end)
 }
 
-fn disk() -> Vec<u8> {
+pub(crate) fn disk() -> Vec<u8> {
     let mut disk = vec![0; 3 << 20];
     disk[..4].copy_from_slice(b"boot");
     for (i, byte) in disk[1 << 20..2 << 20].iter_mut().enumerate() {
@@ -45,13 +45,13 @@ fn disk() -> Vec<u8> {
     disk
 }
 
-fn gzip(content: &[u8]) -> Vec<u8> {
+pub(crate) fn gzip(content: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     encoder.write_all(content).unwrap();
     encoder.finish().unwrap()
 }
 
-fn import(daemon: &Daemon, source: &Path, more: &[&str]) -> Ran {
+pub(crate) fn import(daemon: &Daemon, source: &Path, more: &[&str]) -> Ran {
     let command = [
         &["image", "import", "debian", source.to_str().unwrap()],
         more,
@@ -172,10 +172,14 @@ fn a_damaged_file_is_status_1_and_no_whole_stream() {
 fn what_is_no_image_is_refused_before_the_daemon_is_asked() {
     let (daemon, _) = taker();
     let source = daemon.dir().join("disk");
-    std::fs::write(&source, b"QFI\xfb\0\0\0\x03").unwrap();
+    std::fs::write(&source, b"KDMV and the rest").unwrap();
     let ran = import(&daemon, &source, &[]);
     assert_eq!(ran.status, 2, "{ran:?}");
-    assert!(ran.stderr.contains("qemu-img convert -O raw"), "{ran:?}");
+    assert!(ran.stderr.contains("is a VMDK image"), "{ran:?}");
+    std::fs::write(&source, b"QFI\xfb\0\0\0\x03").unwrap();
+    let ran = import(&daemon, &source, &[]);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains("it ends inside its header"), "{ran:?}");
     std::fs::write(&source, b"").unwrap();
     assert_eq!(import(&daemon, &source, &[]).status, 1);
     assert_eq!(import(&daemon, Path::new("/nowhere/disk"), &[]).status, 3);
@@ -183,6 +187,73 @@ fn what_is_no_image_is_refused_before_the_daemon_is_asked() {
     let ran = import(&daemon, &source, &["--template", "/nowhere/mine.xml"]);
     assert_eq!(ran.status, 3, "{ran:?}");
     assert!(daemon.requests().is_empty());
+}
+
+#[test]
+fn a_qcow2_image_arrives_as_the_disk_that_it_is() {
+    let (daemon, arrived) = taker();
+    let (raw, source) = (daemon.dir().join("raw"), daemon.dir().join("disk.qcow2"));
+    std::fs::write(&raw, disk()).unwrap();
+    let made = std::process::Command::new("qemu-img")
+        .args(["convert", "-c", "-f", "raw", "-O", "qcow2"])
+        .args([&raw, &source])
+        .status();
+    assert!(made.unwrap().success());
+    let ran = import(&daemon, &source, &[]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    assert!(arrived.lock().unwrap().pop().unwrap().1.unwrap() == disk());
+    // From a pipe, it is kept for a while, where the user says; nothing of it stays.
+    let spool = daemon.dir().join("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let mut command = daemon.fvm(&["image", "import", "debian", "-"]);
+    command
+        .env("TMPDIR", &spool)
+        .stdin(File::open(&source).unwrap());
+    let ran = Ran::of(command);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    let note = format!("it is kept in {} until it is imported", spool.display());
+    assert!(ran.stderr.contains(&note), "{ran:?}");
+    assert!(arrived.lock().unwrap().pop().unwrap().1.unwrap() == disk());
+    assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0);
+    // Nowhere to keep it.
+    let mut command = daemon.fvm(&["image", "import", "debian", "-"]);
+    command
+        .env("TMPDIR", daemon.dir().join("none"))
+        .stdin(File::open(&source).unwrap());
+    let ran = Ran::of(command);
+    assert_eq!(ran.status, 1, "{ran:?}");
+    assert!(ran.stderr.contains("TMPDIR"), "{ran:?}");
+}
+
+#[test]
+fn the_size_is_what_is_said_or_what_the_name_says() {
+    let (daemon, arrived) = taker();
+    let asked = |source: &Path, more: &[&str]| {
+        let ran = import(&daemon, source, more);
+        assert_eq!(ran.status, 0, "{ran:?}");
+        let (header, content) = arrived.lock().unwrap().pop().unwrap();
+        (header.unwrap().size, content.unwrap().len(), ran.stderr)
+    };
+    let packed = daemon.dir().join("6g__disk.raw.gz");
+    std::fs::write(&packed, gzip(&disk())).unwrap();
+    let (size, _, said) = asked(&packed, &[]);
+    assert_eq!(size, Some(6 << 30));
+    assert_eq!(said, "a disk of 6.0 GiB, as the file's name says\n");
+    assert_eq!(asked(&packed, &["--size", "7G"]).0, Some(7 << 30));
+    // The size of a raw file is known.
+    let raw = daemon.dir().join("6g__disk.raw");
+    std::fs::write(&raw, disk()).unwrap();
+    assert_eq!(asked(&raw, &[]).0, None);
+
+    let empty = Path::new("empty");
+    let (size, length, _) = asked(empty, &["--size", "5M"]);
+    assert_eq!((size, length), (Some(5 << 20), 5 << 20));
+    let ran = import(&daemon, empty, &[]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+    assert!(ran.stderr.contains("--size 20G"), "{ran:?}");
+    let sum = "00".repeat(32);
+    let ran = import(&daemon, empty, &["--size", "5M", "--sha256", &sum]);
+    assert_eq!(ran.status, 2, "{ran:?}");
 }
 
 #[test]

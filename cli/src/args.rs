@@ -87,6 +87,10 @@ pub(crate) enum Command {
     Delete(commands::delete::Delete),
     /// Make the disks of VMs larger, or smaller if told to
     Resize(commands::resize::Resize),
+    /// Take, list, restore and delete snapshots of VMs' disks
+    Snapshot(commands::snapshot::Snapshot),
+    /// Have the disks of VMs give back what they do not need
+    Compact(commands::compact::Compact),
     /// List all VMs
     List(commands::list::List),
     /// Show everything about a VM

@@ -32,7 +32,7 @@ impl Exit {
 
     /// The status of a batch: 0 if all went well, the common kind of what failed, 1 if there were
     /// several kinds, and 70 if one was a bug of ours.
-    pub(crate) fn of_batch(report: &BatchReport) -> Self {
+    pub(crate) fn of_batch<R>(report: &BatchReport<R>) -> Self {
         let kinds = || {
             let errors = report.outcomes.iter().flat_map(|outcome| &outcome.error);
             errors.map(|error| error.kind)
@@ -319,7 +319,7 @@ mod tests {
     use fvm_vmm::api::{Action, REPORT_VERSION, VmNumber, VmOutcome};
 
     fn batch(kinds: &[Option<ErrorKind>]) -> Exit {
-        let outcomes = (42..)
+        let outcomes: Vec<VmOutcome> = (42..)
             .map(VmNumber::new)
             .zip(kinds)
             .map(|(vm, kind)| VmOutcome {

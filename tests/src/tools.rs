@@ -16,7 +16,7 @@ use crate::command;
 use crate::debian::{Bootstrap, SUITE};
 
 const PACKAGES: &str = "qemu-system-x86,qemu-utils,ovmf,e2fsprogs,libarchive13t64,mtools,dosfstools,fdisk,syslinux,\
-     syslinux-common,systemd-boot-efi,busybox-static,dropbear-bin,dhcpcd-base,linux-image-cloud-amd64,kmod,zstd,xz-utils";
+     syslinux-common,systemd-boot-efi,busybox-static,dropbear-bin,dhcpcd-base,qemu-guest-agent,linux-image-cloud-amd64,kmod,zstd,xz-utils";
 
 /// Programs that get a wrapper in the tree's `bin`, by their path under `usr`.
 const PROGRAMS: [&str; 15] = [

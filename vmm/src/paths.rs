@@ -105,6 +105,11 @@ impl VmPaths {
         self.run.join("events.sock")
     }
 
+    /// The channel of the guest's agent.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.run.join("agent.sock")
+    }
+
     /// The serial line.
     pub fn console_socket(&self) -> PathBuf {
         self.run.join("console.sock")

@@ -1,5 +1,6 @@
 //! The commands, one file each: their arguments, and what they do with them.
 
+pub(crate) mod compact;
 pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -9,6 +10,7 @@ pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod list;
 pub(crate) mod resize;
+pub(crate) mod snapshot;
 pub(crate) mod ssh;
 pub(crate) mod start;
 pub(crate) mod status;
@@ -21,7 +23,7 @@ use crate::{
     output::Output,
 };
 use fvm_vmm::api::BatchReport;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 /// What every command works with.
 #[derive(Debug)]
@@ -47,7 +49,24 @@ impl Context<'_> {
         Ok(report?)
     }
 
-    /// The same, shows the report and returns the exit status.
+    /// Has a batch done whose reports are not about the VMs as such: each is told by `line`.
+    async fn batch_of<R: Serialize + DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        what: &str,
+        line: impl Fn(&R) -> String,
+    ) -> CommandResult {
+        self.out.busy(what);
+        let mut tell = |event| self.out.event(&event);
+        let report = self.client.post(path, request, &mut tell).await;
+        self.out.settled();
+        let report: BatchReport<R> = report?;
+        self.out.batch_of(&report, line);
+        Ok(Exit::of_batch(&report))
+    }
+
+    /// The same as [`Self::batch`], shows the report and returns the exit status.
     async fn whole_batch(&self, path: &str, request: &impl Serialize, what: &str) -> CommandResult {
         let report = self.batch(path, request, what).await?;
         self.out.batch(&report);
@@ -67,6 +86,8 @@ impl Command {
             Self::Stop(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
             Self::Resize(command) => command.run(context).await,
+            Self::Snapshot(command) => command.run(context).await,
+            Self::Compact(command) => command.run(context).await,
             Self::List(command) => command.run(context).await,
             Self::Info(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,

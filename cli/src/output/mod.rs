@@ -12,7 +12,7 @@ mod text;
 
 pub(crate) use progress::{Progress, TICK};
 pub(crate) use raw::RawOutput;
-pub(crate) use show::{Look, Plan, Show};
+pub(crate) use show::{Look, Plan, Show, compacted_line, snapshot_line};
 
 use fvm_vmm::api::{Action, ApiError, BatchReport, Event, VmNumber, VmOutcome};
 use serde::Serialize;
@@ -86,6 +86,26 @@ impl Output {
         }
         for outcome in &report.outcomes {
             self.outcome(report.action, outcome, None);
+        }
+    }
+
+    /// The same for a batch whose reports are not about the VMs as such: each success is told by `line`.
+    pub(crate) fn batch_of<R: Serialize>(
+        &self,
+        report: &BatchReport<R>,
+        line: impl Fn(&R) -> String,
+    ) {
+        if self.json() {
+            return self.print_json(report);
+        }
+        for outcome in &report.outcomes {
+            match (&outcome.error, &outcome.report) {
+                (Some(error), _) => self.complain(Some(outcome.vm), error),
+                (None, done) => {
+                    let text = done.as_ref().map(&line).unwrap_or_default();
+                    self.print(&show::done(outcome.vm, report.action, &text, &self.look));
+                }
+            }
         }
     }
 

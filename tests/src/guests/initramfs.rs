@@ -38,6 +38,7 @@ const DISK_DRIVERS: [&str; 4] = ["virtio_scsi", "sd_mod", "ahci", "ata_piix"];
 const RC: &str = include_str!("../../assets/guest/rc");
 const INITTAB: &str = include_str!("../../assets/guest/inittab");
 const POWER_BUTTON: &str = include_str!("../../assets/guest/power-button");
+const AGENT: &str = include_str!("../../assets/guest/agent");
 const LEASE: &str = include_str!("../../assets/guest/lease");
 const NET_UDHCPC: &str = include_str!("../../assets/guest/net-udhcpc");
 const NET_DHCPCD: &str = include_str!("../../assets/guest/net-dhcpcd");
@@ -49,6 +50,7 @@ pub(super) fn ingredients(recipe: Recipe) -> Recipe {
         RC,
         INITTAB,
         POWER_BUTTON,
+        AGENT,
         LEASE,
         NET_UDHCPC,
         NET_DHCPCD,
@@ -139,6 +141,7 @@ fn configuration(archive: &mut Archive, client: Client) {
         ("etc/rc", 0o755, RC),
         ("etc/inittab", 0o644, INITTAB),
         ("etc/power-button", 0o755, POWER_BUTTON),
+        ("etc/agent", 0o755, AGENT),
         ("etc/lease", 0o755, LEASE),
         ("etc/net", 0o755, net),
         ("etc/dhcpcd.conf", 0o644, DHCPCD_CONF),
@@ -162,7 +165,7 @@ fn programs(archive: &mut Archive, tools: &Tools, client: Client) -> Result<()> 
     for applet in applets.lines().filter(|name| *name != "busybox") {
         archive.link(&format!("bin/{applet}"), "busybox");
     }
-    let mut linked = vec!["usr/sbin/dropbear"];
+    let mut linked = vec!["usr/sbin/dropbear", "usr/sbin/qemu-ga"];
     if client == Client::Dhcpcd {
         linked.push("usr/sbin/dhcpcd");
     }

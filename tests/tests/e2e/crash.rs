@@ -1,7 +1,7 @@
 //! The daemon is killed between any two steps, and the power goes: the store and the pool agree afterwards,
 //! and what was acknowledged is there.
 
-use crate::ready_host;
+use crate::{KEY, WAIT, ready_host};
 use anyhow::{Context, Result, ensure};
 use fvm_lab::{Build, Disk, LabHost, Needs};
 
@@ -90,7 +90,7 @@ fn a_delete_that_is_killed_is_gone_through_with() -> Result<()> {
         return Ok(());
     };
     for point in points(&host, "delete/")? {
-        host.ok("fvm create debian 42,43 && fvm start 42")?;
+        host.ok("fvm create debian 42,43 && fvm snapshot create 42 s && fvm start 42")?;
         killed(&host, &point, "fvm delete 42")?;
         // Before it was marked nothing had been promised; from then on it is finished.
         let expected = if point == "delete/stopped" {
@@ -149,6 +149,69 @@ fn a_start_that_is_killed_runs_or_does_not() -> Result<()> {
             qemus == if expected == "running" { "1" } else { "0" },
             "killed at {point}: {qemus} QEMUs"
         );
+    }
+    host.ok("fvm delete 42")?;
+    host.nothing_left()
+}
+
+/// The disk of VM 42 as the store has it, and as the kernel has it if the VM runs.
+fn sizes(host: &LabHost) -> Result<(u64, u64)> {
+    let recorded = host.ok("fvm info 42 --json | jq .disk_bytes")?.parse()?;
+    let active = host.ok("blockdev --getsize64 /dev/fvm/fvm-debian-42 || echo 0")?;
+    Ok((recorded, active.parse()?))
+}
+
+#[test]
+fn a_disk_is_whole_wherever_an_operation_on_it_is_killed() -> Result<()> {
+    let Some(host) = ready_host(faulty())? else {
+        return Ok(());
+    };
+    host.ok(&format!("fvm create debian 42 && fvm start 42 {WAIT}"))?;
+    for point in points(&host, "grow/")? {
+        let (before, _) = sizes(&host)?;
+        killed(&host, &point, "fvm resize 42 +1M")?;
+        let larger = before + (1 << 20);
+        // From its first step on the size is recorded, and what runs follows.
+        let after = sizes(&host)?;
+        ensure!(after == (larger, larger), "killed at {point}: {after:?}");
+    }
+    let snapshots = "sqlite3 -readonly /var/lib/fvm/state.db 'SELECT count(*) FROM snapshot'";
+    let points_of_snapshot = points(&host, "snapshot/")?;
+    for point in &points_of_snapshot {
+        killed(&host, point, "fvm snapshot create 42 s")?;
+        let committed = points_of_snapshot
+            .iter()
+            .position(|name| name == "snapshot/committed");
+        let expected = match points_of_snapshot.iter().position(|name| name == point) >= committed {
+            true => "1",
+            false => "0",
+        };
+        let there = host.ok(snapshots)?;
+        ensure!(there == expected, "killed at {point}: {there} snapshots");
+        // Its guest was held still; it goes on.
+        host.ok(&format!(
+            "timeout 120 fvm ssh {KEY} 42 -- 'echo {there} > /data/mark && sync'"
+        ))?;
+        host.ok(&format!("[ {there} = 0 ] || fvm snapshot delete 42 s"))?;
+    }
+    host.ok("fvm stop 42 && fvm snapshot create 42 s")?;
+    for point in points(&host, "shrink/")? {
+        host.ok("fvm resize 42 +16M")?;
+        killed(&host, &point, "fvm resize 42 60M --shrink --yes")?;
+        let after = sizes(&host)?;
+        ensure!(after == (60 << 20, 0), "killed at {point}: {after:?}");
+    }
+    for point in points(&host, "compact/")? {
+        killed(&host, &point, "fvm compact 42")?;
+    }
+    for point in points(&host, "restore/")? {
+        killed(&host, &point, "fvm snapshot restore 42 s")?;
+        // The image's, the VM's and the snapshot's: what was begun is gone, or what was there before.
+        let volumes = host.ok(
+            "sqlite3 -readonly /var/lib/fvm/state.db 'SELECT count(*), count(distinct state) FROM volume'",
+        )?;
+        ensure!(volumes == "3|1", "killed at {point}: {volumes}");
+        host.ok("fvm start 42 && fvm stop 42")?;
     }
     host.ok("fvm delete 42")?;
     host.nothing_left()

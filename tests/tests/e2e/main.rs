@@ -1,13 +1,16 @@
 //! The main job on lab hosts: real device-mapper, real KVM, real guests, through the installed package.
 
+mod compact;
 mod crash;
 mod cycles;
 mod emulation;
 mod images;
 mod many;
 mod people;
+mod resize;
 mod restart;
 mod set_up;
+mod snapshots;
 mod vms;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -89,7 +92,7 @@ fn refused(host: &LabHost, command: &str, status: i32, words: &[&str]) -> Result
 /// files.
 fn fingerprint(host: &LabHost) -> Result<String> {
     host.ok(
-        "for table in setting volume image vm nic run pending; do
+        "for table in setting volume image vm nic run snapshot pending; do
              [ ! -e /var/lib/fvm/state.db ] || sqlite3 -readonly /var/lib/fvm/state.db \"SELECT '$table', * FROM $table\"
          done
          # The pool without its counters, which go on when an import is undone.

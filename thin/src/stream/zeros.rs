@@ -50,34 +50,38 @@ impl Pool {
         Ok(())
     }
 
-    /// Gives the chunks of an active volume back that hold nothing but zeros.
+    /// Gives the chunks of an active volume back that hold nothing but zeros; only what is mapped is read.
     ///
     /// # Errors
-    /// As [`Pool::discard_tail`].
+    /// As [`Pool::discard_tail`] and [`Pool::metadata_snapshot`].
     pub fn discard_zeros(&self, spec: &VolumeSpec, volume: &Volume) -> Result<()> {
         self.whole_chunks(volume, Bytes(0))?;
+        // What is written or freed by others from here on is in other volumes. Released before the first
+        // discard: what it holds, nobody can give back.
+        let snapshot = self.metadata_snapshot()?;
+        let extents = snapshot.extents(spec.id)?;
+        snapshot.release()?;
         let file = volume.open(Access::ReadOnly)?;
-        let end = self.mapped(spec.id, spec.uuid)?.end.min(volume.size());
         let chunk = self.spec.chunk.0;
         let window = WINDOW_BYTES.next_multiple_of(chunk);
         let mut buffer = AlignedBuffer::new(window as usize);
         let mut empty = 0..0;
-        for at in (0..end.0).step_by(window as usize) {
-            let length = (end.0 - at).min(window) as usize;
-            let bytes = &mut buffer.bytes_mut()[..length];
-            file.read_exact_at(bytes, at)
-                .map_err(Error::io("read", volume.path()))?;
-            for (start, chunk) in (at..)
-                .step_by(chunk as usize)
-                .zip(bytes.chunks(chunk as usize))
-            {
-                if !is_zero(chunk) {
-                    discard(volume, &empty)?;
-                    empty = 0..0;
-                } else if empty.is_empty() {
-                    empty = start..start + chunk.len() as u64;
-                } else {
-                    empty.end += chunk.len() as u64;
+        for range in extents.ranges() {
+            let end = range.end.min(volume.size().0);
+            for at in (range.start..end).step_by(window as usize) {
+                let bytes = &mut buffer.bytes_mut()[..(end - at).min(window) as usize];
+                file.read_exact_at(bytes, at)
+                    .map_err(Error::io("read", volume.path()))?;
+                let chunks = bytes.chunks(chunk as usize);
+                for (start, chunk) in (at..).step_by(chunk as usize).zip(chunks) {
+                    if !is_zero(chunk) {
+                        continue;
+                    }
+                    if empty.end != start {
+                        discard(volume, &empty)?;
+                        empty.start = start;
+                    }
+                    empty.end = start + chunk.len() as u64;
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! Disks: their sizes, and giving back what they do not need.
 
-use super::VmSet;
+use super::{ImageName, VmSet};
 use serde::{Deserialize, Serialize};
 
 /// The size that a disk is to have.
@@ -33,4 +33,51 @@ pub struct ResizeVms {
     /// A disk may be made shorter: what lies behind its new end is lost.
     #[serde(default)]
     pub shrink: bool,
+}
+
+/// Gives back what the disks of VMs hold without need; each by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactVms {
+    /// The numbers.
+    pub vms: VmSet,
+}
+
+/// How it was found out what a disk does not need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CompactMethod {
+    /// The running guest discarded what its file systems do not use.
+    Trim,
+    /// The disk was read, and what was all zero was discarded.
+    Scan,
+}
+
+/// What became of one disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compacted {
+    /// How.
+    pub method: CompactMethod,
+    /// Bytes that the disk had mapped before, those shared with the image and with snapshots included.
+    pub before_bytes: u64,
+    /// The same after.
+    pub after_bytes: u64,
+}
+
+impl Compacted {
+    /// Bytes that it holds no longer. A guest that writes meanwhile may have taken more than it gave.
+    pub fn freed_bytes(&self) -> u64 {
+        self.before_bytes.saturating_sub(self.after_bytes)
+    }
+}
+
+/// What became of an image's disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageCompacted {
+    /// `REPORT_VERSION`.
+    pub version: u32,
+    /// The image.
+    pub name: ImageName,
+    /// Its disk.
+    #[serde(flatten)]
+    pub disk: Compacted,
 }

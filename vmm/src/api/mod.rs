@@ -11,18 +11,20 @@ mod image;
 mod names;
 mod numbers;
 pub mod routes;
+mod snapshot;
 pub mod stream;
 mod vm;
 mod wire;
 
-pub use disk::{DiskSize, ResizeVms};
+pub use disk::{CompactMethod, CompactVms, Compacted, DiskSize, ImageCompacted, ResizeVms};
 pub use error::{ApiError, ErrorKind};
 pub use host::{
     Change, HostReport, InitReport, InitRequest, KvmReport, NetworkReport, PoolReport, RemoveReport,
 };
 pub use image::{ImageList, ImageReport, ImportHeader};
-pub use names::{ImageName, InvalidName, VmName};
+pub use names::{ImageName, InvalidName, SnapshotName, VmName};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};
+pub use snapshot::{Consistency, CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotReport};
 pub use vm::{
     Action, BatchReport, BootReport, CreateVms, DeleteVms, DhcpExchange, NicReport, StartVms,
     StopMode, StopVms, VmList, VmOutcome, VmReport, VmState,

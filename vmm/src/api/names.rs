@@ -86,6 +86,11 @@ checked_name! {
 }
 
 checked_name! {
+    /// The name of a snapshot among those of its VM: 1 to 64 letters, digits, `.`, `-` or `_`.
+    SnapshotName, "snapshot", 64
+}
+
+checked_name! {
     /// The name of a VM as the host sees it, such as `fvm-debian-42`; the same alphabet, up to 96 long.
     VmName, "VM", 96
 }

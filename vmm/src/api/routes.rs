@@ -8,6 +8,10 @@
 //! | `GET /v1/images` | | `ImageList` |
 //! | `POST /v1/images/{name}` | a block stream, see `stream` | lines, `ImageReport` |
 //! | `DELETE /v1/images/{name}` | | lines, `ImageReport` of what was removed |
+//! | `POST /v1/images/{name}/compact` | | lines, `ImageCompacted` |
+//! | `GET /v1/snapshots`, `GET /v1/vms/{number}/snapshots` | | `SnapshotList` |
+//! | `POST /v1/snapshots/create`, `restore`, `delete` | `CreateSnapshots`, `NamedSnapshots` | lines, `BatchReport` of `SnapshotReport`; of `VmReport` for `restore` |
+//! | `POST /v1/vms/compact` | `CompactVms` | lines, `BatchReport` of `Compacted` |
 //! | `GET /v1/vms` | | `VmList` |
 //! | `GET /v1/vms/{number}` | | `VmReport` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
@@ -39,12 +43,32 @@ pub const STOP: &str = "/v1/vms/stop";
 pub const DELETE: &str = "/v1/vms/delete";
 /// `ResizeVms` → `BatchReport`
 pub const RESIZE: &str = "/v1/vms/resize";
+/// `CompactVms` → `BatchReport<Compacted>`
+pub const COMPACT: &str = "/v1/vms/compact";
+/// `SnapshotList`
+pub const SNAPSHOTS: &str = "/v1/snapshots";
+/// `CreateSnapshots` → `BatchReport<SnapshotReport>`
+pub const CREATE_SNAPSHOTS: &str = "/v1/snapshots/create";
+/// `NamedSnapshots` → `BatchReport`
+pub const RESTORE_SNAPSHOTS: &str = "/v1/snapshots/restore";
+/// `NamedSnapshots` → `BatchReport<SnapshotReport>`
+pub const DELETE_SNAPSHOTS: &str = "/v1/snapshots/delete";
 /// The protocol named in the `Upgrade` header of a console request.
 pub const CONSOLE_PROTOCOL: &str = "fvm-console";
 
 /// One image: import, remove.
 pub fn image(name: &ImageName) -> String {
     format!("{IMAGES}/{name}")
+}
+
+/// Has an image's disk give back what it does not need.
+pub fn compact_image(name: &ImageName) -> String {
+    format!("{IMAGES}/{name}/compact")
+}
+
+/// The snapshots of one VM.
+pub fn snapshots(number: VmNumber) -> String {
+    format!("{VMS}/{number}/snapshots")
 }
 
 /// One VM.

@@ -162,6 +162,11 @@ pub struct VmList {
     pub vms: Vec<VmReport>,
 }
 
+/// What a missing report is read as, whatever its type.
+fn none<R>() -> Option<R> {
+    None
+}
+
 /// What a batch was to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -176,16 +181,25 @@ pub enum Action {
     Delete,
     /// `ResizeVms`
     Resize,
+    /// `CompactVms`
+    Compact,
+    /// `CreateSnapshots`
+    Snapshot,
+    /// `NamedSnapshots`, to restore from them
+    Restore,
+    /// `NamedSnapshots`, to delete them
+    DeleteSnapshot,
 }
 
 /// What became of one VM of a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmOutcome {
+pub struct VmOutcome<R = VmReport> {
     /// Its number.
     pub vm: VmNumber,
-    /// The VM after the operation; none once it is deleted, or where there is none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub report: Option<VmReport>,
+    /// The VM after the operation, or what else the operation is about; none once it is deleted, or where there
+    /// is none.
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub report: Option<R>,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ApiError>,
@@ -193,13 +207,13 @@ pub struct VmOutcome {
 
 /// The end of a batch: one outcome for each VM, by number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchReport {
+pub struct BatchReport<R = VmReport> {
     /// `REPORT_VERSION`.
     pub version: u32,
     /// What was to be done.
     pub action: Action,
     /// By number.
-    pub outcomes: Vec<VmOutcome>,
+    pub outcomes: Vec<VmOutcome<R>>,
 }
 
 /// One DHCP exchange on a VM's port.

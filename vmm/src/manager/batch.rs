@@ -49,6 +49,25 @@ pub(super) fn side_by_side<T: Send>(
     results
 }
 
+/// The report of a batch that is not about the VMs as such.
+pub(super) fn report_of<R>(action: Action, results: Vec<(VmNumber, Result<R>)>) -> BatchReport<R> {
+    let outcomes = results
+        .into_iter()
+        .map(|(vm, result)| {
+            let (report, error) = match result {
+                Ok(report) => (Some(report), None),
+                Err(error) => (None, Some(error)),
+            };
+            VmOutcome { vm, report, error }
+        })
+        .collect();
+    BatchReport {
+        version: REPORT_VERSION,
+        action,
+        outcomes,
+    }
+}
+
 impl Manager {
     /// The report of a batch.
     pub(super) fn batch_report(

@@ -1,6 +1,6 @@
 //! `delete`: a VM goes with all that is its own: process, taps, rules, bindings, files, disk, row.
 //!
-//! First, side by side: it is stopped, its volume is marked (from here on the delete is gone through with,
+//! First, side by side: it is stopped, its volume and its snapshots are marked (from here on the delete is gone through with,
 //! after a crash too), its blocks are given back, its node and files go. Then all volumes leave the thin
 //! metadata in one transaction, whose settling takes the rows.
 
@@ -41,6 +41,7 @@ impl Manager {
         let ids: Vec<ThinId> = emptied
             .iter()
             .filter_map(|(_, result)| result.as_ref().ok())
+            .flatten()
             .copied()
             .collect();
         let deleted = if ids.is_empty() {
@@ -61,17 +62,21 @@ impl Manager {
         Ok(self.batch_report(Action::Delete, results))
     }
 
-    /// Everything of a delete but its last transaction.
-    fn empty(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<ThinId> {
+    /// Everything of a delete but its last transaction; returns the volumes of the VM and of its snapshots.
+    fn empty(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<Vec<ThinId>> {
         let number = row.number;
         if let Some(machine) = self.machines.up(number) {
             progress.step(Some(number), "stopping");
             self.stop_hard(&machine)?;
         }
         fault::point("delete/stopped");
-        self.store.mark_deleting(row.thin_id)?;
+        let snapshots = self.store.mark_vm_deleting(number)?;
         fault::point("delete/marked");
-        self.empty_marked(host, row)
+        let mut ids = vec![self.empty_marked(host, row)?];
+        for snapshot in snapshots {
+            ids.push(self.discard_marked(host, snapshot)?);
+        }
+        Ok(ids)
     }
 
     /// The same for a volume that is marked already; done again after a crash.

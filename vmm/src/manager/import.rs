@@ -205,8 +205,8 @@ impl Manager {
         Ok(content)
     }
 
-    /// Deletes a volume that has no VM: that of an image, or of an import that failed.
-    fn drop_volume(&self, host: &Host, id: ThinId) -> Result<()> {
+    /// Deletes a volume that is no VM's disk: that of an image, a snapshot, an import that failed.
+    pub(super) fn drop_volume(&self, host: &Host, id: ThinId) -> Result<()> {
         self.store.mark_deleting(id.get())?;
         self.discard_marked(host, id.get())?;
         self.journal.delete(&self.store, &host.pool, &[id])

@@ -13,7 +13,7 @@ use super::error::{Result, failed};
 use crate::{
     api::{ApiError, ErrorKind},
     fault,
-    store::{self, NewVm, Pending, Store},
+    store::{self, NewSnapshot, NewVm, Pending, Store},
 };
 use fvm_thin::{
     Flush, Message, Pool, ThinId, TransactionId,
@@ -43,6 +43,16 @@ const IMPORT: Faults = Faults {
     begun: "import/begun",
     committed: "import/committed",
     settled: "import/settled",
+};
+const SNAPSHOT: Faults = Faults {
+    begun: "snapshot/begun",
+    committed: "snapshot/committed",
+    settled: "snapshot/settled",
+};
+const RESTORE: Faults = Faults {
+    begun: "restore/begun",
+    committed: "restore/committed",
+    settled: "restore/settled",
 };
 const DELETE: Faults = Faults {
     begun: "delete/begun",
@@ -86,6 +96,45 @@ impl Journal {
         self.transact(store, pool, &IMPORT, || {
             let id = thin_id(store.begin_import(uuid, size_bytes)?)?;
             Ok((id, vec![Message::CreateThin { id }]))
+        })
+    }
+
+    /// Takes snapshots of the volumes `origins`, all at one point in time, in one transaction: all of them or
+    /// none; returns their ids in the order given.
+    pub(super) fn create_snapshots(
+        &self,
+        store: &Store,
+        pool: &Pool,
+        new: &[NewSnapshot],
+        origins: &[ThinId],
+    ) -> Result<Vec<ThinId>> {
+        self.transact(store, pool, &SNAPSHOT, || {
+            let ids = store
+                .begin_snapshots(new)?
+                .into_iter()
+                .map(thin_id)
+                .collect::<Result<Vec<_>>>()?;
+            let messages = ids
+                .iter()
+                .zip(origins)
+                .map(|(&id, &origin)| Message::CreateSnap { id, origin })
+                .collect();
+            Ok((ids, messages))
+        })
+    }
+
+    /// Makes a volume from a snapshot, nobody's yet; returns its id.
+    pub(super) fn create_restored(
+        &self,
+        store: &Store,
+        pool: &Pool,
+        uuid: &str,
+        size_bytes: u64,
+        origin: ThinId,
+    ) -> Result<ThinId> {
+        self.transact(store, pool, &RESTORE, || {
+            let id = thin_id(store.begin_import(uuid, size_bytes)?)?;
+            Ok((id, vec![Message::CreateSnap { id, origin }]))
         })
     }
 

@@ -5,7 +5,7 @@
 //! its guest's first instruction, so that a daemon that dies in between finds all of it again.
 
 use super::{
-    Manager, Progress, boot,
+    Manager, Progress, agent, boot,
     error::{Result, failed, file},
     host::{Host, describe},
     machine::Machine,
@@ -94,6 +94,11 @@ impl Manager {
             let fd = fds.pass(listen(&paths.console_socket())?);
             let log_path = Some(text(&log)?);
             sockets.insert(CONSOLE_ALIAS.to_owned(), SocketBacking { fd, log_path });
+        }
+        if let Some(channel) = agent::channel(&domain) {
+            let fd = fds.pass(listen(&paths.agent_socket())?);
+            let socket = SocketBacking { fd, log_path: None };
+            sockets.insert(channel.alias.clone(), socket);
         }
         let assignment = Assignment {
             name: row.name.clone(),

@@ -46,6 +46,8 @@ pub(super) struct Machine {
     pub(super) process: qemu::Running,
     /// For operations; the supervisor has its own.
     pub(super) qmp: Mutex<qemu::qmp::Client>,
+    /// Held by whoever talks to the guest's agent: QEMU serves one connection at a time.
+    pub(super) agent: Mutex<()>,
     /// How the guest's code is run.
     pub(super) accelerator: qemu::Accel,
     /// What the user has to know of this run.
@@ -72,6 +74,7 @@ impl Machine {
             number,
             process,
             qmp: Mutex::new(qmp),
+            agent: Mutex::default(),
             accelerator,
             warning,
             started_at_s,

@@ -7,10 +7,12 @@
 //!
 //! Every method here blocks and may be called from any thread that may.
 
+mod agent;
 mod batch;
 mod boot;
 mod caller;
 mod cgroup;
+mod compact;
 mod console;
 mod create;
 mod delete;
@@ -29,6 +31,8 @@ mod reconcile;
 mod release;
 mod report;
 mod resize;
+mod snapshot;
+mod stamp;
 mod start;
 mod stop;
 mod supervise;
@@ -128,6 +132,18 @@ impl Manager {
             );
         }
         Ok(row)
+    }
+
+    /// The row of a VM that has a disk of its own; `base` has an image's.
+    fn disk_owner_row(&self, number: VmNumber) -> Result<VmRow> {
+        if number.is_base() {
+            return Err(ApiError::new(
+                ErrorKind::Refused,
+                "the base VM has no disk of its own: it works on an image's",
+            )
+            .hint("`fvm image --help` says what can be done with an image"));
+        }
+        self.lasting_vm_row(number)
     }
 }
 

@@ -32,7 +32,7 @@ const BOOT_ID: &str = "boot_id";
 
 impl Manager {
     /// Finishes, undoes, adopts and tidies; failures are logged, told, and tried again at the next start.
-    pub(super) fn reconcile(self: &Arc<Self>, host: &Host) -> Result<()> {
+    pub(super) fn reconcile(self: &Arc<Self>, host: &Arc<Host>) -> Result<()> {
         let rows: HashMap<VmNumber, VmRow> = self
             .store
             .vms()?
@@ -41,6 +41,7 @@ impl Manager {
             .collect();
         let mut failures = Failures::default();
         failures.keep(self.adopt_runs(&rows));
+        failures.keep(self.thaw_left(host));
         failures.keep(self.kill_strays(&rows));
         failures.keep(self.remove_stray_ports(host));
         failures.keep(self.finish_deletes(host, &rows));
@@ -167,7 +168,7 @@ impl Manager {
                 (VolumeState::Importing, _) => {
                     tracing::warn!(
                         volume = volume.thin_id,
-                        "dropping an import that was interrupted"
+                        "dropping an import or a restore that was interrupted"
                     );
                     self.store
                         .mark_deleting(volume.thin_id)

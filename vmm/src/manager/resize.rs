@@ -97,9 +97,9 @@ impl Manager {
         progress: &Progress,
     ) -> Result<VmReport> {
         let host = self.host()?;
-        let thin = self.lasting_vm_row(number)?.thin_id;
+        let thin = self.disk_owner_row(number)?.thin_id;
         self.finish_shrink(&host, thin)?;
-        let row = self.lasting_vm_row(number)?;
+        let row = self.disk_owner_row(number)?;
         let what = format!("VM {number}'s disk");
         let plan = Resize::plan(&what, Bytes(row.disk_bytes), request.size, request.shrink)?;
         match (plan, self.machines.up(number)) {
@@ -118,7 +118,7 @@ impl Manager {
             }
             (plan, Some(machine)) => {
                 self.resize_volume(&host, thin, plan)?;
-                let row = self.lasting_vm_row(number)?;
+                let row = self.disk_owner_row(number)?;
                 self.tell_guest(&host, &machine, &row).map_err(|error| {
                     error.hint(format!(
                         "the disk is larger; the guest sees it when VM {number} is stopped and started again"
@@ -126,7 +126,7 @@ impl Manager {
                 })?;
             }
         }
-        self.report(&host, &self.lasting_vm_row(number)?)
+        self.report(&host, &self.disk_owner_row(number)?)
     }
 
     /// Gives a volume another size, whether or not it is active.

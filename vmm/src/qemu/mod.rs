@@ -2,9 +2,10 @@
 //!
 //! Pure: PCI addresses ([`pci`]) and the argument vector ([`arguments`]) follow from the model and
 //! an [`Assignment`]. With system calls: the process ([`spawn`], [`adopt`]), its control socket
-//! ([`qmp`]), what a QEMU binary can do ([`probe`]) and where the firmware is ([`firmware`]).
+//! ([`qmp`]), the guest's agent ([`agent`]), what a QEMU binary can do ([`probe`]) and where the firmware is ([`firmware`]).
 //! Nothing here knows the store or the manager.
 
+pub mod agent;
 pub mod args;
 mod assignment;
 mod describe;

@@ -10,8 +10,8 @@ mod upload;
 
 use crate::{
     api::{
-        self, ApiError, CreateVms, DeleteVms, ErrorKind, ImageName, InitRequest, ResizeVms,
-        StartVms, StopVms, VmNumber, routes,
+        self, ApiError, CompactVms, CreateSnapshots, CreateVms, DeleteVms, ErrorKind, ImageName,
+        InitRequest, NamedSnapshots, ResizeVms, StartVms, StopVms, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -54,6 +54,13 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::STOP, post(stop))
         .route(routes::DELETE, post(delete))
         .route(routes::RESIZE, post(resize))
+        .route(routes::COMPACT, post(compact))
+        .route("/v1/images/{name}/compact", post(compact_image))
+        .route(routes::SNAPSHOTS, get(all_snapshots))
+        .route(routes::CREATE_SNAPSHOTS, post(create_snapshots))
+        .route(routes::RESTORE_SNAPSHOTS, post(restore_snapshots))
+        .route(routes::DELETE_SNAPSHOTS, post(delete_snapshots))
+        .route("/v1/vms/{number}/snapshots", get(snapshots))
         .route("/v1/vms/{number}", get(vm))
         .route("/v1/vms/{number}/boot", get(boot))
         .route("/v1/vms/{number}/console", get(console::attach))
@@ -144,6 +151,10 @@ operation!(start, StartVms, start);
 operation!(stop, StopVms, stop);
 operation!(delete, DeleteVms, delete);
 operation!(resize, ResizeVms, resize);
+operation!(compact, CompactVms, compact);
+operation!(create_snapshots, CreateSnapshots, create_snapshots);
+operation!(restore_snapshots, NamedSnapshots, restore_snapshots);
+operation!(delete_snapshots, NamedSnapshots, delete_snapshots);
 
 async fn remove(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
     lines::respond(move |progress| manager.remove(caller, progress))
@@ -166,6 +177,25 @@ async fn remove_image(
         Ok(name) => lines::respond(move |_| manager.remove_image(caller, &name)),
         Err(error) => failure(&error),
     }
+}
+
+async fn compact_image(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(name): Path<String>,
+) -> Response {
+    match image_name(&name) {
+        Ok(name) => lines::respond(move |_| manager.compact_image(caller, &name)),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn all_snapshots(State(manager): Shared) -> Response {
+    answer(move || manager.snapshot_list(None)).await
+}
+
+async fn snapshots(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.snapshot_list(Some(number(&text)?))).await
 }
 
 async fn vms(State(manager): Shared) -> Response {

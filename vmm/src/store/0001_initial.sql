@@ -66,6 +66,17 @@ CREATE TABLE vm (
     crash_cause  TEXT
 ) STRICT;
 
+-- A snapshot of a VM's disk. `mapped_bytes` is looked at once it is there.
+CREATE TABLE snapshot (
+    thin_id      INTEGER PRIMARY KEY REFERENCES volume (thin_id) ON DELETE CASCADE,
+    vm           INTEGER NOT NULL REFERENCES vm (number) ON DELETE CASCADE,
+    name         TEXT NOT NULL,
+    created_at_s INTEGER NOT NULL,
+    caught       TEXT NOT NULL CHECK (caught IN ('stopped', 'frozen', 'running')),
+    mapped_bytes INTEGER,
+    UNIQUE (vm, name)
+) STRICT;
+
 CREATE TABLE nic (
     vm      INTEGER NOT NULL REFERENCES vm (number) ON DELETE CASCADE,
     idx     INTEGER NOT NULL,
@@ -74,12 +85,14 @@ CREATE TABLE nic (
     PRIMARY KEY (vm, idx)
 ) STRICT, WITHOUT ROWID;
 
--- A running QEMU, for adoption after a restart of the daemon.
+-- A running QEMU, for adoption after a restart of the daemon. `frozen` is 1 while its guest may have been asked
+-- to hold its file systems still.
 CREATE TABLE run (
     vm           INTEGER PRIMARY KEY REFERENCES vm (number) ON DELETE CASCADE,
     pid          INTEGER NOT NULL,
     start_time   INTEGER NOT NULL,
     accelerator  TEXT NOT NULL CHECK (accelerator IN ('kvm', 'tcg')),
     warning      TEXT,
-    started_at_s INTEGER NOT NULL
+    started_at_s INTEGER NOT NULL,
+    frozen       INTEGER NOT NULL DEFAULT 0 CHECK (frozen IN (0, 1))
 ) STRICT;

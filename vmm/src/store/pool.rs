@@ -239,7 +239,7 @@ impl Store {
             .to("read a volume")
     }
 
-    /// First transaction of an import: a volume that is `importing`.
+    /// First transaction of a volume that is nobody's yet: of an import, or of a restore.
     ///
     /// # Errors
     /// When the database fails or the ids have run out.
@@ -339,7 +339,12 @@ impl Store {
 }
 
 /// Takes the next device id, which no volume of this pool has ever had.
-fn insert_volume(tx: &Transaction<'_>, uuid: &str, state: &str, size_bytes: u64) -> Result<u32> {
+pub(super) fn insert_volume(
+    tx: &Transaction<'_>,
+    uuid: &str,
+    state: &str,
+    size_bytes: u64,
+) -> Result<u32> {
     const ACTION: &str = "allocate a device id";
     let thin_id: u32 = tx
         .query_row(
@@ -359,7 +364,7 @@ fn insert_volume(tx: &Transaction<'_>, uuid: &str, state: &str, size_bytes: u64)
     Ok(thin_id)
 }
 
-fn insert_pending(tx: &Transaction<'_>, kind: PendingKind) -> Result<()> {
+pub(super) fn insert_pending(tx: &Transaction<'_>, kind: PendingKind) -> Result<()> {
     let kind = match kind {
         PendingKind::Create => "create",
         PendingKind::Delete => "delete",

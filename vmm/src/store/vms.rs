@@ -240,7 +240,8 @@ impl Store {
             )
             .to("record a run")?;
             tx.execute(
-                "INSERT OR REPLACE INTO run VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT OR REPLACE INTO run (vm, pid, start_time, accelerator, warning, started_at_s)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 params![
                     run.vm.get(),
                     run.pid,
@@ -253,6 +254,38 @@ impl Store {
             .to("record a run")?;
             Ok(())
         })
+    }
+
+    /// Notes that a guest may have been asked to hold its file systems still, or that it goes on. It has to
+    /// outlive the daemon, not the guest, so it need not reach the disk.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn set_frozen(&self, number: VmNumber, frozen: bool) -> Result<()> {
+        const ACTION: &str = "note whether a guest holds still";
+        self.write(ACTION, Durability::Ordered, |tx| {
+            tx.execute(
+                "UPDATE run SET frozen = ?2 WHERE vm = ?1",
+                params![number.get(), frozen],
+            )
+            .to(ACTION)?;
+            Ok(())
+        })
+    }
+
+    /// The VMs whose guests may have been asked to hold their file systems still.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn frozen(&self) -> Result<Vec<VmNumber>> {
+        self.lock()
+            .prepare_cached("SELECT vm FROM run WHERE frozen = 1 ORDER BY vm")
+            .and_then(|mut statement| {
+                statement
+                    .query_map([], |row| Ok(column_u32(row, "vm")?.into()))?
+                    .collect()
+            })
+            .to("read which guests hold still")
     }
 
     /// Records that a VM's run has ended, and why if nobody asked for it.

@@ -1,11 +1,13 @@
 //! Reports as text. Pure: what it needs to know of the host is in [`Look`].
 
+mod disk;
 mod host;
 mod image;
 mod vm;
 
+pub(crate) use disk::{compacted_line, snapshot_line};
 pub(crate) use host::Plan;
-pub(super) use vm::outcome;
+pub(super) use vm::{done, outcome};
 
 use super::{
     style::{Palette, Tone},

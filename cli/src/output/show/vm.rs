@@ -9,7 +9,27 @@ use crate::{
     },
     quantity::{Bytes, rough_duration},
 };
-use fvm_vmm::api::{Action, VmList, VmOutcome, VmReport, VmState};
+use fvm_vmm::api::{Action, VmList, VmNumber, VmOutcome, VmReport, VmState};
+
+/// What a batch has done, as one word.
+fn word(action: Action) -> &'static str {
+    match action {
+        Action::Create => "created",
+        Action::Start => "started",
+        Action::Stop => "stopped",
+        Action::Delete | Action::DeleteSnapshot => "deleted",
+        Action::Resize => "resized",
+        Action::Compact => "compacted",
+        Action::Snapshot => "snapshot",
+        Action::Restore => "restored",
+    }
+}
+
+/// One line for a success that is told by `text`.
+pub(in crate::output) fn done(vm: VmNumber, action: Action, text: &str, look: &Look) -> String {
+    let word = look.palette.paint(Tone::Good, word(action));
+    format!("{vm}  {word}  {}\n", plain(text))
+}
 
 /// One line for a VM that a batch succeeded with.
 pub(in crate::output) fn outcome(
@@ -18,20 +38,21 @@ pub(in crate::output) fn outcome(
     note: Option<&str>,
     look: &Look,
 ) -> String {
-    let done = match action {
-        Action::Create => "created",
-        Action::Start => "started",
-        Action::Stop => "stopped",
-        Action::Delete => "deleted",
-        Action::Resize => "resized",
-    };
-    let mut parts = vec![outcome.vm.to_string(), look.palette.paint(Tone::Good, done)];
+    let mut parts = vec![
+        outcome.vm.to_string(),
+        look.palette.paint(Tone::Good, word(action)),
+    ];
     if let Some(report) = &outcome.report {
         match action {
             Action::Create => parts.extend([report.name.to_string(), report.address.to_string()]),
             Action::Start => parts.push(report.address.to_string()),
             Action::Resize => parts.push(Bytes(report.disk_bytes).to_string()),
-            Action::Stop | Action::Delete => {}
+            Action::Stop
+            | Action::Delete
+            | Action::Compact
+            | Action::Snapshot
+            | Action::Restore
+            | Action::DeleteSnapshot => {}
         }
     }
     parts.extend(note.map(|note| plain(note).into_owned()));

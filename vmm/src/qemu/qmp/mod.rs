@@ -401,7 +401,7 @@ pub(crate) fn printable(text: &str, longest: usize) -> String {
 }
 
 /// Connects with a limit: a listener whose queue is full would otherwise block for ever.
-fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
+pub(super) fn connect_within(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let fd = socket(
         AddressFamily::Unix,
         SockType::Stream,

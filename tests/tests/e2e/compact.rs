@@ -1,0 +1,126 @@
+//! What disks give back, running or not; and what guests write, which is not the host's business.
+
+use crate::{KEY, WAIT, json, ready_host, refused, ssh};
+use anyhow::{Context, Result, ensure};
+use fvm_lab::{LabHost, Needs};
+
+const MIB: u64 = 1 << 20;
+
+/// Compacts a VM's disk; the bytes that came back.
+fn compact(host: &LabHost, method: &str) -> Result<u64> {
+    let report = json(host, "fvm compact 42")?;
+    let report = &report["outcomes"][0]["report"];
+    ensure!(report["method"] == method, "{report}");
+    let bytes = |field: &str| report[field].as_u64().context("no bytes");
+    Ok(bytes("before_bytes")?.saturating_sub(bytes("after_bytes")?))
+}
+
+#[test]
+fn a_disk_gives_back_what_it_does_not_need() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok(&format!("fvm create debian 42 && fvm start 42 {WAIT}"))?;
+    let big = "dd if=/dev/urandom of=/data/big bs=1M count=4 && sync && rm /data/big && sync";
+    ssh(&host, 42, big)?;
+    let freed = compact(&host, "trim")?;
+    ensure!(freed >= 3 * MIB, "only {freed} bytes of 4 MiB came back");
+
+    // Zeros are as good as nothing, and read the same afterwards.
+    ssh(
+        &host,
+        42,
+        "dd if=/dev/zero of=/data/zeros bs=1M count=4 && echo mine > /data/mark && sync",
+    )?;
+    ssh(&host, 42, "chmod -x /etc/agent; killall qemu-ga")?;
+    refused(
+        &host,
+        "fvm compact 42",
+        4,
+        &["no guest agent", "fvm stop 42"],
+    )?;
+    host.ok("fvm stop 42")?;
+    let freed = compact(&host, "scan")?;
+    ensure!(freed >= 3 * MIB, "only {freed} bytes of 4 MiB came back");
+    ensure!(compact(&host, "scan")? == 0, "there was more");
+    host.ok(&format!("fvm start 42 {WAIT}"))?;
+    let kept = ssh(
+        &host,
+        42,
+        "cat /data/mark && wc -c < /data/zeros && tr -d \"\\000\" < /data/zeros | wc -c",
+    )?;
+    ensure!(kept == "mine\n4194304\n0", "{kept}");
+
+    let image = json(&host, "fvm image compact debian")?;
+    ensure!(image["before_bytes"] == image["after_bytes"], "{image}");
+    refused(&host, "fvm image compact none", 3, &["no image 'none'"])?;
+    host.ok("fvm delete 42")?;
+    host.nothing_left()
+}
+
+/// Makes two disks with all that a host looks for, and says by which names it would find them.
+const LABELLED: &str = r#"
+cd /root
+truncate -s 40M whole.raw parts.raw
+sfdisk -q --no-reread --no-tell-kernel parts.raw <<'END'
+label: gpt
+label-id: 11111111-2222-4333-8444-555555555501
+start=2048, size=32768, uuid=11111111-2222-4333-8444-555555555502, name=guest-part
+start=34816, size=32768, uuid=11111111-2222-4333-8444-555555555503
+END
+mke2fs -q -t ext4 -U 11111111-2222-4333-8444-555555555504 -L guest-file-system -E offset=$((34816 * 512)) parts.raw 16m
+loop=$(losetup --find --show --offset $((2048 * 512)) --sizelimit 16M parts.raw)
+pvcreate -q --norestorefile -u 111111-2222-3333-4444-5555-6666-777701 "$loop"
+vgcreate -q guestparts "$loop" && lvcreate -q -l 1 -n volume guestparts && vgchange -q -an guestparts
+losetup -d "$loop"
+loop=$(losetup --find --show whole.raw)
+pvcreate -q --norestorefile -u 111111-2222-3333-4444-5555-6666-777702 "$loop"
+vgcreate -q guestwhole "$loop" && lvcreate -q -l 1 -n volume guestwhole && vgchange -q -an guestwhole
+losetup -d "$loop"
+udevadm settle
+"#;
+
+#[test]
+fn what_guests_write_on_their_disks_is_not_the_hosts_business() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok(LABELLED)?;
+    host.ok(&format!(
+        "fvm create debian 42,43 && fvm start 42,43 {WAIT}"
+    ))?;
+    for (vm, disk) in [(42, "parts"), (43, "whole")] {
+        host.ok(&format!(
+            "fvm ssh {KEY} {vm} -- 'umount /data; cat > /dev/sda && sync' < /root/{disk}.raw"
+        ))?;
+    }
+    // As an update of udev does, or somebody who is curious; and everything of fvm's that makes events.
+    host.ok(
+        "fvm snapshot create 42,43 x && fvm resize 42,43 +1M && systemctl restart fvmd
+         udevadm trigger --settle --subsystem-match=block",
+    )?;
+    host.ok("fvm list && cmp -n 1048576 /root/parts.raw /dev/fvm/fvm-debian-42")?;
+    let links = host.ok("find /dev/disk /dev/guest* -ls 2>/dev/null || true")?;
+    for word in ["11111111-2222", "111111-2222", "guest"] {
+        ensure!(!links.contains(word), "{word} shows on the host: {links}");
+    }
+    let devices = host.ok("readlink /dev/fvm/*")?;
+    for device in devices.lines() {
+        let node = device.rsplit('/').next().unwrap_or(device);
+        ensure!(
+            !links.contains(&format!("/{node}\n")),
+            "{node} is linked to: {links}"
+        );
+    }
+    let active = host.ok("dmsetup ls")?;
+    ensure!(!active.contains("guest"), "LVM was woken: {active}");
+    // Who asks LVM itself is told of every disk that it may look at: docs/storage.md has this filter.
+    let filtered = host.ok(
+        "lvs --config 'devices { global_filter = [ \"r|^/dev/mapper/fvm-|\", \"r|^/dev/fvm/|\", \"a|.*|\" ] }'",
+    )?;
+    ensure!(!filtered.contains("guest"), "{filtered}");
+    let unfiltered = host.ok("lvs")?;
+    ensure!(!unfiltered.contains("guestparts"), "{unfiltered}");
+    host.ok("fvm delete 42,43")?;
+    host.nothing_left()
+}

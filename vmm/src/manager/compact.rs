@@ -1,0 +1,166 @@
+//! `compact`: disks give back what they hold without need.
+//!
+//! While a VM runs, only its guest knows what its file systems do not use: it is asked to discard that, by its
+//! agent. While it does not, the disk is read, and chunks that are all zero are discarded; nothing here looks
+//! into a guest's file systems, which could have been made to harm whoever does.
+
+use super::{
+    Manager, Progress,
+    batch::{report_of, side_by_side},
+    error::{Result, failed},
+    host::Host,
+    machine::Machine,
+    templates,
+};
+use crate::{
+    api::{
+        Action, ApiError, BatchReport, CompactMethod, CompactVms, Compacted, ErrorKind,
+        ImageCompacted, ImageName, REPORT_VERSION, VmNumber,
+    },
+    fault,
+    manager::Caller,
+    store::VmRow,
+};
+use fvm_thin::Access;
+use std::time::Duration;
+
+/// How long a guest may take to go through its file systems.
+const TRIM_TIMEOUT: Duration = Duration::from_secs(600);
+
+impl Manager {
+    /// Has VMs' disks give back what they do not need; each has an outcome of its own.
+    ///
+    /// # Errors
+    /// When the host is not set up.
+    pub fn compact(
+        &self,
+        caller: Caller,
+        request: &CompactVms,
+        progress: &Progress,
+    ) -> Result<BatchReport<Compacted>> {
+        self.host()?;
+        let results = side_by_side(request.vms.numbers(), |number| {
+            let _alone = self.vm_locks.lock(number);
+            let report = self.compact_one(number, progress)?;
+            let freed_bytes = report.freed_bytes();
+            tracing::info!(vm = %number, freed_bytes, uid = caller.uid, "compacted");
+            Ok(report)
+        });
+        Ok(report_of(Action::Compact, results))
+    }
+
+    fn compact_one(&self, number: VmNumber, progress: &Progress) -> Result<Compacted> {
+        let host = self.host()?;
+        let row = self.disk_owner_row(number)?;
+        match self.machines.up(number) {
+            Some(machine) => {
+                progress.step(Some(number), "its guest discards what it does not use");
+                self.trim(&host, &machine, &row, progress)
+            }
+            None => {
+                progress.step(Some(number), "looking for what is all zero");
+                self.compact_volume(&host, row.thin_id)
+            }
+        }
+    }
+
+    /// Has the guest of a running VM discard what its file systems do not use.
+    fn trim(
+        &self,
+        host: &Host,
+        machine: &Machine,
+        row: &VmRow,
+        progress: &Progress,
+    ) -> Result<Compacted> {
+        let number = row.number;
+        let (domain, _) = templates::load(
+            &row.template,
+            host.host_number(number)?,
+            &row.name,
+            &row.image,
+            &host.network.bridge,
+        )?;
+        let refused = |message: String| {
+            ApiError::new(ErrorKind::Refused, message).hint(format!(
+                "`fvm stop {number} --graceful && fvm compact {number}` gives back what is all zero on its disk"
+            ))
+        };
+        if templates::main_disk(&domain, &row.name)?.discard != Some(true) {
+            return Err(refused(format!(
+                "VM {number} is running, and its template keeps discards from its disk (discard='unmap' passes them on)"
+            )));
+        }
+        let mut agent = self.agent(host, machine, row).map_err(|why| {
+            refused(format!(
+                "VM {number} is running, and its guest cannot be asked to discard: {why}"
+            ))
+        })?;
+        let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
+        let mapped = || {
+            let mapped = host.pool.mapped(spec.id, spec.uuid);
+            mapped.map_err(|error| failed(format!("looking at VM {number}'s disk"), &error))
+        };
+        let before = mapped()?;
+        let trimmed = agent
+            .trim(TRIM_TIMEOUT)
+            .map_err(|error| failed(format!("having VM {number}'s guest discard"), &error))?;
+        drop(agent);
+        for one in &trimmed {
+            if let Err(why) = &one.result {
+                progress.warn(
+                    Some(number),
+                    format!("{} is left as it is: {why}", one.path),
+                );
+            }
+        }
+        Ok(Compacted {
+            method: CompactMethod::Trim,
+            before_bytes: before.bytes.0,
+            after_bytes: mapped()?.bytes.0,
+        })
+    }
+
+    /// Gives back what is all zero in a volume that nobody uses, and that nobody else begins to use.
+    pub(super) fn compact_volume(&self, host: &Host, thin: u32) -> Result<Compacted> {
+        self.finish_shrink(host, thin)?;
+        let spec = host.whole_chunks(&self.volume_row(thin)?)?;
+        let failed = |error: fvm_thin::Error| failed("compacting a disk", &error);
+        let volume = host
+            .pool
+            .activate_volume(&spec, Access::ReadWrite)
+            .map_err(failed)?;
+        let compact = || {
+            let before = host.pool.mapped(spec.id, spec.uuid)?;
+            host.pool.discard_zeros(&spec, &volume)?;
+            let after = host.pool.mapped(spec.id, spec.uuid)?;
+            Ok(Compacted {
+                method: CompactMethod::Scan,
+                before_bytes: before.bytes.0,
+                after_bytes: after.bytes.0,
+            })
+        };
+        let compacted = compact();
+        fault::point("compact/scanned");
+        let gone = host.pool.deactivate_volume(spec.id, spec.uuid);
+        let compacted = compacted.map_err(failed)?;
+        gone.map_err(failed)?;
+        Ok(compacted)
+    }
+
+    /// Has an image's disk give back what is all zero in it. Its content stays the same.
+    ///
+    /// # Errors
+    /// When there is none, its disk is in use, or the pool fails.
+    pub fn compact_image(&self, caller: Caller, name: &ImageName) -> Result<ImageCompacted> {
+        let host = self.host()?;
+        let _alone = self.image_locks.lock(name.to_string());
+        let row = self.image_row(name.as_str())?;
+        let disk = self.compact_volume(&host, row.thin_id)?;
+        tracing::info!(image = %name, freed_bytes = disk.freed_bytes(), uid = caller.uid, "compacted");
+        Ok(ImageCompacted {
+            version: REPORT_VERSION,
+            name: name.clone(),
+            disk,
+        })
+    }
+}

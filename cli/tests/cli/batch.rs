@@ -63,7 +63,7 @@ fn what_is_deleted_has_no_report() {
 }
 
 /// Runs a command and returns what it asked for.
-fn asked<T: serde::de::DeserializeOwned + Send + 'static>(
+pub(crate) fn asked<T: serde::de::DeserializeOwned + Send + 'static>(
     action: Action,
     command: &[&str],
 ) -> (T, Vec<String>) {

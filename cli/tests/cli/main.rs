@@ -8,6 +8,7 @@
 mod batch;
 mod console;
 mod daemon;
+mod disks;
 mod failures;
 mod fetching;
 mod fixtures;

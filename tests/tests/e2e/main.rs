@@ -100,7 +100,7 @@ fn fingerprint(host: &LabHost) -> Result<String> {
              sqlite3 -readonly /var/lib/fvm/state.db 'SELECT name, uuid, data_path, data_bytes, metadata_path FROM pool'
          dmsetup ls | sort; losetup --list --noheadings -O BACK-FILE | sort
          ip -brief link | awk '{print $1}' | sort; ip -brief address show | awk '{print $1, $3}' | sort
-         nft list ruleset | grep -v 'counter packets' || true
+         nft list ruleset | grep -v 'packets [0-9]* bytes' || true
          find /etc/fvm /var/lib/fvm /run/fvm /dev/fvm -not -name 'state.db-*' 2>/dev/null | sort || true
          cat /proc/sys/net/ipv4/ip_forward; pgrep -c qemu-system || true",
     )

@@ -201,7 +201,7 @@ fn conclude(
     decoding: Option<DecodeError>,
 ) -> Result<ImageReport, ApiError> {
     match (answer, decoding) {
-        (Some(Ok(report)), _) => Ok(report),
+        (Some(Ok(report)), None) => Ok(report),
         (Some(Err(error)), None | Some(DecodeError::Stopped)) => Err(error.into()),
         // Never connected: that is the first thing to mend.
         (

@@ -7,7 +7,13 @@ use crate::{
     server::{self, Server, response, rest, whole},
 };
 use sha2::{Digest, Sha256, Sha512};
-use std::{io::Write, net::TcpListener, path::Path, process::Stdio, thread};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+};
 
 const TAG: &str = "ETag: \"one\"";
 
@@ -218,6 +224,55 @@ fn a_file_in_chunks_is_whole_or_an_error() {
     assert!(content(&arrived).unwrap() == disk());
     assert_eq!(fetch(&daemon, &server.url("/cut"), &[]).status, 1);
     assert_eq!(content(&arrived), None);
+}
+
+/// Runs `openssl`, which `packaging/prepare` installs.
+fn openssl(dir: &Path, arguments: &str) -> Command {
+    let mut command = Command::new("openssl");
+    command
+        .args(arguments.split(' '))
+        .current_dir(dir)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    command
+}
+
+#[test]
+fn a_server_is_trusted_if_the_hosts_authorities_vouch_for_it() {
+    let (daemon, arrived) = taker();
+    let dir = daemon.dir();
+    std::fs::write(dir.join("disk.raw"), disk()).unwrap();
+    let names = "subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n";
+    std::fs::write(dir.join("names"), names).unwrap();
+    for arguments in [
+        "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=authority",
+        "req -newkey rsa:2048 -nodes -keyout key -out request -subj /CN=localhost",
+        "x509 -req -in request -CA ca.pem -CAkey ca.key -days 2 -extfile names -out certificate",
+    ] {
+        let done = openssl(dir, arguments).stdin(Stdio::null()).status();
+        assert!(done.unwrap().success(), "openssl {arguments}");
+    }
+    // It serves files, and says on what port.
+    let arguments = "s_server -accept 0 -WWW -key key -cert certificate";
+    let mut server = openssl(dir, arguments).spawn().unwrap();
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let port = lines
+        .map(|line| line.unwrap())
+        .find_map(|line| Some(line.strip_prefix("ACCEPT ")?.rsplit_once(':')?.1.to_owned()));
+    let url = format!("https://localhost:{}/disk.raw", port.unwrap());
+
+    let sum = sha256(&disk());
+    let mut command = daemon.fvm(&["image", "import", "debian", &url, "--sha256", &sum]);
+    command.env("SSL_CERT_FILE", dir.join("ca.pem"));
+    let trusted = Ran::of(command);
+    let stranger = fetch(&daemon, &url, &["--sha256", &sum]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(trusted.status, 0, "{trusted:?}");
+    assert!(content(&arrived).unwrap() == disk());
+    assert_eq!(stranger.status, 1, "{stranger:?}");
+    assert!(stranger.stderr.contains("certificate"), "{stranger:?}");
 }
 
 #[test]

@@ -12,6 +12,7 @@ mod disks;
 mod failures;
 mod fetching;
 mod fixtures;
+mod hostile;
 mod images;
 mod init;
 mod reports;

@@ -75,8 +75,10 @@ pub(crate) enum Command {
     Init(commands::init::Init),
     /// Show what this host has: pool, network, KVM
     Status(commands::status::Status),
-    /// Import, list and remove images
+    /// Import, export and manage images
     Image(commands::image::Image),
+    /// Name an image together with how VMs are made of it
+    Profile(commands::profile::Profile),
     /// Make VMs from an image
     Create(commands::create::Create),
     /// Start VMs, and wait for them if asked to
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Snapshot(commands::snapshot::Snapshot),
     /// Have the disks of VMs give back what they do not need
     Compact(commands::compact::Compact),
+    /// Write a VM's disk to a file
+    Export(commands::export::ExportVm),
     /// List all VMs
     List(commands::list::List),
     /// Show everything about a VM

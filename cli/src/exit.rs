@@ -3,10 +3,13 @@
 //! One place for the whole program: modules say what happened, this says what it amounts to.
 
 use crate::{
-    client::ClientError, commands::init::InitError, decode::DecodeError, fetch::FetchError,
-    origin::OriginError, ssh::SshError, template::TemplateError, terminal::TerminalError,
+    client::ClientError, commands::init::InitError, decode::DecodeError, encode::EncodeError,
+    fetch::FetchError, origin::OriginError, ssh::SshError, template::TemplateError,
+    terminal::TerminalError,
 };
-use fvm_vmm::api::{ApiError, BatchReport, ErrorKind, InvalidVmSet, SOCKET_PATH};
+use fvm_vmm::api::{
+    ApiError, BatchReport, ErrorKind, InvalidVmSet, SOCKET_PATH, stream::StreamError,
+};
 use std::{path::Path, process::ExitCode};
 
 /// What a command returns: its exit status, or the one error that it ended with.
@@ -221,6 +224,35 @@ impl From<TemplateError> for ApiError {
     }
 }
 
+impl From<EncodeError> for ApiError {
+    fn from(error: EncodeError) -> Self {
+        use EncodeError as E;
+        use ErrorKind as K;
+        let (kind, hint) = match &error {
+            // The daemon's own words.
+            E::Stream(StreamError::Failed(told)) => return (**told).clone(),
+            E::Exists { .. } => (
+                K::Refused,
+                Some("choose another name, or --force to replace it"),
+            ),
+            E::NotAFile { what: "device", .. } => (
+                K::Usage,
+                Some("a device is written by way of standard output: --format raw - > DEVICE"),
+            ),
+            E::NotAFile { .. } => (K::Usage, None),
+            E::Terminal => (
+                K::Usage,
+                Some("name a file, or send it somewhere: … - | other"),
+            ),
+            E::Make { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                (K::NotFound, Some("its directory must be there"))
+            }
+            E::Make { .. } | E::Write { .. } | E::Stream(_) | E::Cancelled => (K::Failed, None),
+        };
+        with(kind, &error, hint)
+    }
+}
+
 impl From<InitError> for ApiError {
     fn from(error: InitError) -> Self {
         use ErrorKind as K;
@@ -268,6 +300,12 @@ pub(crate) fn unwritten(error: &std::io::Error) -> ApiError {
         ErrorKind::Failed,
         format!("the results could not be written: {error}"),
     )
+}
+
+/// The error for a file of the user's that cannot be used.
+pub(crate) fn of_file(path: &Path, error: &std::io::Error) -> ApiError {
+    let message = without_numbers(&format!("{}: {error}", path.display()));
+    ApiError::new(ErrorKind::Failed, message)
 }
 
 /// The error for a runtime that could not be built.

@@ -146,6 +146,16 @@ impl Answer {
     }
 }
 
+/// A block stream on its way in.
+pub(crate) struct Download(pub(super) Answer);
+
+impl Download {
+    /// The next piece; nothing at the end.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ClientError> {
+        self.0.next().await
+    }
+}
+
 /// Gives a report its type, if it is of the version that this program knows.
 fn typed<R: DeserializeOwned>(value: Value, path: &str) -> Result<R, ClientError> {
     let theirs = value.get("version").and_then(Value::as_u64);

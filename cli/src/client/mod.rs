@@ -20,6 +20,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use lines::Answer;
+pub(crate) use lines::Download;
 use serde::{Serialize, de::DeserializeOwned};
 use socket::Patient;
 use std::{
@@ -108,6 +109,13 @@ impl Client {
             tell,
         )
         .await
+    }
+
+    /// Asks for a block stream, whose pieces come as they are read.
+    pub(crate) async fn download(&self, path: &str) -> Result<Download, ClientError> {
+        let request = request(Method::GET, path, None);
+        let answer = self.send(request, Content::Whole(None), false).await?;
+        Ok(Download(answer.ok().await?))
     }
 
     /// Opens a byte stream to a VM's console.

@@ -10,12 +10,17 @@ use fvm_vmm::api::{CreateVms, ImageName, routes};
 Each VM is a writable snapshot of the image and takes no space until it writes. Several VMs are made \
 all, or none.
 
+The base VM is not a snapshot: it changes the image itself, which nobody else can use meanwhile. `fvm \
+delete base` ends that, and the image stays as it is then.
+
 Examples:
   fvm create debian 42
   fvm create debian 50-59 --memory 1G --cpus 2
-  fvm create debian 43 --template ./my-domain.xml")]
+  fvm create debian 43 --template ./my-domain.xml
+  fvm create web 44                     by a profile (see `fvm profile`)
+  fvm create debian base                a VM on the image itself, to change it")]
 pub(crate) struct Create {
-    /// The image to make them of (see `fvm image list`)
+    /// The image to make them of (see `fvm image list`), or a profile (see `fvm profile list`)
     image: ImageName,
     #[command(flatten)]
     vms: Vms,

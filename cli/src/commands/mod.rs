@@ -4,11 +4,14 @@ pub(crate) mod compact;
 pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod export;
 pub(crate) mod image;
+mod image_check;
 mod import;
 pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod profile;
 pub(crate) mod resize;
 pub(crate) mod snapshot;
 pub(crate) mod ssh;
@@ -81,6 +84,8 @@ impl Command {
             Self::Init(command) => command.run(context).await,
             Self::Status(command) => command.run(context).await,
             Self::Image(command) => command.run(context).await,
+            Self::Profile(command) => command.run(context).await,
+            Self::Export(command) => command.run(context).await,
             Self::Create(command) => command.run(context).await,
             Self::Start(command) => command.run(context).await,
             Self::Stop(command) => command.run(context).await,

@@ -52,11 +52,13 @@ impl Meter {
         std::mem::take(&mut *self.notes.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(super) fn add_input(&self, bytes: u64) {
+    /// Counts bytes.
+    pub(crate) fn add_input(&self, bytes: u64) {
         self.input.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn begin(&self, what: &'static str, total: Option<u64>) {
+    /// Begins a stage.
+    pub(crate) fn begin(&self, what: &'static str, total: Option<u64>) {
         self.input.store(0, Ordering::Relaxed);
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(Stage { what, total });
     }
@@ -68,7 +70,8 @@ impl Meter {
             .push(text);
     }
 
-    pub(super) fn finish(&self) {
+    /// Notes that all of it has been handed on.
+    pub(crate) fn finish(&self) {
         self.done.store(true, Ordering::Relaxed);
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn decode(source: Source, terms: &Terms) -> Result<Vec<u8>, DecodeErr
     };
     encode(source, terms, &ImportHeader::default(), &meter, &mut send)?;
     let size = meter.take_stage().map_or(size, |stage| stage.total);
-    let mut decoder = Decoder::default();
+    let mut decoder = Decoder::<ImportHeader>::default();
     decoder.push(&stream);
     let mut content = Vec::new();
     while let Some(item) = decoder.next_item().unwrap() {

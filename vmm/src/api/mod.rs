@@ -10,6 +10,7 @@ mod host;
 mod image;
 mod names;
 mod numbers;
+mod profile;
 pub mod routes;
 mod snapshot;
 pub mod stream;
@@ -21,9 +22,13 @@ pub use error::{ApiError, ErrorKind};
 pub use host::{
     Change, HostReport, InitReport, InitRequest, KvmReport, NetworkReport, PoolReport, RemoveReport,
 };
-pub use image::{ImageList, ImageReport, ImportHeader};
-pub use names::{ImageName, InvalidName, SnapshotName, VmName};
+pub use image::{
+    ExportHeader, ImageList, ImageReport, ImportHeader, PartChecksum, RenameImage, ResizeImage,
+    VerifyImage, VerifyReport,
+};
+pub use names::{ImageName, InvalidName, ProfileName, SnapshotName, VmName};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};
+pub use profile::{CreateProfile, Hook, HookKind, MAX_HOOK_BYTES, ProfileList, ProfileReport};
 pub use snapshot::{Consistency, CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotReport};
 pub use vm::{
     Action, BatchReport, BootReport, CreateVms, DeleteVms, DhcpExchange, NicReport, StartVms,

@@ -91,6 +91,11 @@ checked_name! {
 }
 
 checked_name! {
+    /// The name of a profile: 1 to 64 letters, digits, `.`, `-` or `_`. No image has the same.
+    ProfileName, "profile", 64
+}
+
+checked_name! {
     /// The name of a VM as the host sees it, such as `fvm-debian-42`; the same alphabet, up to 96 long.
     VmName, "VM", 96
 }

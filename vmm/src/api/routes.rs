@@ -7,13 +7,23 @@
 //! | `POST /v1/host/remove` | | lines, `RemoveReport` |
 //! | `GET /v1/images` | | `ImageList` |
 //! | `POST /v1/images/{name}` | a block stream, see `stream` | lines, `ImageReport` |
+//! | `GET /v1/images/{name}` | | `ImageReport` |
 //! | `DELETE /v1/images/{name}` | | lines, `ImageReport` of what was removed |
+//! | `GET /v1/images/{name}/content` | | a block stream |
+//! | `POST /v1/images/{name}/verify` | `VerifyImage` | lines, `VerifyReport` |
+//! | `POST /v1/images/{name}/resize` | `ResizeImage` | lines, `ImageReport` |
+//! | `POST /v1/images/{name}/rename` | `RenameImage` | lines, `ImageReport` |
+//! | `GET /v1/profiles` | | `ProfileList` |
+//! | `GET /v1/profiles/{name}` | | `ProfileReport` |
+//! | `POST /v1/profiles/{name}` | `CreateProfile` | lines, `ProfileReport` |
+//! | `DELETE /v1/profiles/{name}` | | lines, `ProfileReport` of what was deleted |
 //! | `POST /v1/images/{name}/compact` | | lines, `ImageCompacted` |
 //! | `GET /v1/snapshots`, `GET /v1/vms/{number}/snapshots` | | `SnapshotList` |
 //! | `POST /v1/snapshots/create`, `restore`, `delete` | `CreateSnapshots`, `NamedSnapshots` | lines, `BatchReport` of `SnapshotReport`; of `VmReport` for `restore` |
 //! | `POST /v1/vms/compact` | `CompactVms` | lines, `BatchReport` of `Compacted` |
 //! | `GET /v1/vms` | | `VmList` |
 //! | `GET /v1/vms/{number}` | | `VmReport` |
+//! | `GET /v1/vms/{number}/content` | | a block stream: its disk as it is now |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
 //! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
 //! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize` | `CreateVms`, … | lines, `BatchReport` |
@@ -21,7 +31,7 @@
 //! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
 //! error's HTTP status and an `ApiError` as its body instead.
 
-use super::{ImageName, VmNumber};
+use super::{ImageName, ProfileName, VmNumber};
 
 /// `HostReport`
 pub const HOST: &str = "/v1/host";
@@ -31,6 +41,8 @@ pub const INIT: &str = "/v1/host/init";
 pub const REMOVE: &str = "/v1/host/remove";
 /// `ImageList`
 pub const IMAGES: &str = "/v1/images";
+/// `ProfileList`
+pub const PROFILES: &str = "/v1/profiles";
 /// `VmList`
 pub const VMS: &str = "/v1/vms";
 /// `CreateVms` → `BatchReport`
@@ -56,7 +68,7 @@ pub const DELETE_SNAPSHOTS: &str = "/v1/snapshots/delete";
 /// The protocol named in the `Upgrade` header of a console request.
 pub const CONSOLE_PROTOCOL: &str = "fvm-console";
 
-/// One image: import, remove.
+/// One image: ask, import, remove.
 pub fn image(name: &ImageName) -> String {
     format!("{IMAGES}/{name}")
 }
@@ -69,6 +81,36 @@ pub fn compact_image(name: &ImageName) -> String {
 /// The snapshots of one VM.
 pub fn snapshots(number: VmNumber) -> String {
     format!("{VMS}/{number}/snapshots")
+}
+
+/// What an image holds.
+pub fn image_content(name: &ImageName) -> String {
+    format!("{IMAGES}/{name}/content")
+}
+
+/// `VerifyImage` → `VerifyReport`
+pub fn verify_image(name: &ImageName) -> String {
+    format!("{IMAGES}/{name}/verify")
+}
+
+/// `ResizeImage` → `ImageReport`
+pub fn resize_image(name: &ImageName) -> String {
+    format!("{IMAGES}/{name}/resize")
+}
+
+/// `RenameImage` → `ImageReport`
+pub fn rename_image(name: &ImageName) -> String {
+    format!("{IMAGES}/{name}/rename")
+}
+
+/// One profile: ask, make, delete.
+pub fn profile(name: &ProfileName) -> String {
+    format!("{PROFILES}/{name}")
+}
+
+/// What a VM's disk holds.
+pub fn vm_content(number: VmNumber) -> String {
+    format!("{VMS}/{number}/content")
 }
 
 /// One VM.

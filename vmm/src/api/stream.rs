@@ -1,19 +1,22 @@
 //! The block stream: a disk's content on its way through the socket, without its zeros.
 //!
 //! ```text
-//! stream  := "FVMBLK1\n" header frame* end
-//! header  := u32 LE length, that many bytes of JSON (`ImportHeader`)
+//! stream  := "FVMBLK1\n" header frame* (end | failure)
+//! header  := u32 LE length, that many bytes of JSON (`ImportHeader` on the way in, `ExportHeader` on the way out)
 //! frame   := u64 LE offset, u32 LE length, that many bytes
 //! end     := u64 LE size of the content in bytes, u32 LE 0, 32 bytes of digest
+//! failure := u64 LE 2^64 - 1, u32 LE length, that many bytes of JSON (`ApiError`): why the sender gave up
 //! ```
 //!
 //! Offsets ascend, are multiples of [`BLOCK_BYTES`], and frames do not overlap. A frame is at most
 //! [`MAX_FRAME_BYTES`] long and a whole number of blocks, unless the content ends in it. What no frame
 //! covers is zero. A stream without its end is a transfer that was cut off.
 //!
-//! Pure: bytes in, bytes out. The reader is the daemon's, which runs as root, so it trusts nothing.
+//! Pure: bytes in, bytes out. The reader may be the daemon's, which runs as root, so it trusts nothing.
 
-use super::ImportHeader;
+use super::{ApiError, ImportHeader};
+use serde::{Serialize, de::DeserializeOwned};
+use std::marker::PhantomData;
 
 /// The unit of the stream and of the digest.
 pub const BLOCK_BYTES: usize = 64 * 1024;
@@ -29,6 +32,10 @@ const MAGIC: &[u8; 8] = b"FVMBLK1\n";
 const MAX_HEADER_BYTES: usize = 8 * 1024 * 1024;
 const FRAME_HEAD_BYTES: usize = 12;
 const DIGEST_BYTES: usize = 32;
+/// Where an offset would be, in a failure: no content is that long.
+const FAILURE: u64 = u64::MAX;
+/// The longest failure: a message, a hint and some lines of a log.
+const MAX_FAILURE_BYTES: usize = 256 * 1024;
 
 /// The digest of a disk's content, fast on sparse disks: BLAKE3 over, for each 64 KiB block that is not
 /// all zero in ascending order, its index (u64 LE) and its bytes (the last one padded with zeros), and
@@ -113,6 +120,9 @@ pub enum StreamError {
     /// Bytes after the end.
     #[error("the block stream goes on after its end")]
     Trailing,
+    /// The sender gave up, and says why.
+    #[error("{0}")]
+    Failed(Box<ApiError>),
 }
 
 /// Turns content, fed in order, into a block stream.
@@ -128,7 +138,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// Begins a stream: the encoder, and the bytes to send first.
-    pub fn new(header: &ImportHeader) -> (Self, Vec<u8>) {
+    pub fn new(header: &impl Serialize) -> (Self, Vec<u8>) {
         let json = serde_json::to_vec(header).unwrap_or_default();
         let mut out = MAGIC.to_vec();
         out.extend((json.len() as u32).to_le_bytes());
@@ -179,6 +189,19 @@ impl Encoder {
         possible
     }
 
+    /// Takes in `bytes` of content known to be zero, wherever they begin and end.
+    pub fn hole(&mut self, mut bytes: u64, out: &mut Vec<u8>) {
+        const BLOCK: u64 = BLOCK_BYTES as u64;
+        let to_boundary = (BLOCK - self.pending.len() as u64) % BLOCK;
+        let first = to_boundary.min(bytes);
+        self.push(&vec![0; first as usize], out);
+        bytes -= first;
+        let whole = bytes - bytes % BLOCK;
+        // On a boundary now, or there is nothing left.
+        self.skip(whole);
+        self.push(&vec![0; (bytes - whole) as usize], out);
+    }
+
     /// Ends the stream: appends its last bytes and returns the digest.
     pub fn finish(mut self, out: &mut Vec<u8>) -> [u8; DIGEST_BYTES] {
         let last = std::mem::take(&mut self.pending);
@@ -218,11 +241,20 @@ impl Encoder {
     }
 }
 
+/// What ends a stream that cannot be gone on with, after whole frames.
+pub fn failure(error: &ApiError) -> Vec<u8> {
+    let json = serde_json::to_vec(error).unwrap_or_default();
+    let mut out = FAILURE.to_le_bytes().to_vec();
+    out.extend((json.len() as u32).to_le_bytes());
+    out.extend(json);
+    out
+}
+
 /// One step of a decoded stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Item {
+pub enum Item<H = ImportHeader> {
     /// What the sender says before its blocks.
-    Header(ImportHeader),
+    Header(H),
     /// Content at an offset; what lies between two of these is zero.
     Data {
         /// Bytes from the start of the disk, a multiple of [`BLOCK_BYTES`].
@@ -249,7 +281,7 @@ enum Expect {
 
 /// Turns the bytes of a block stream, in pieces of any size, back into content.
 #[derive(Debug)]
-pub struct Decoder {
+pub struct Decoder<H = ImportHeader> {
     buffer: Vec<u8>,
     expect: Expect,
     limit: u64,
@@ -258,9 +290,10 @@ pub struct Decoder {
     /// A frame that was not a whole number of blocks has been seen: only the end may follow.
     ended_inside_block: bool,
     digest: SparseDigest,
+    header: PhantomData<fn() -> H>,
 }
 
-impl Default for Decoder {
+impl<H> Default for Decoder<H> {
     fn default() -> Self {
         Self {
             buffer: Vec::new(),
@@ -269,11 +302,12 @@ impl Default for Decoder {
             position: 0,
             ended_inside_block: false,
             digest: SparseDigest::default(),
+            header: PhantomData,
         }
     }
 }
 
-impl Decoder {
+impl<H: DeserializeOwned> Decoder<H> {
     /// Refuses content beyond `bytes` from now on.
     pub fn limit(&mut self, bytes: u64) {
         self.limit = bytes.min(MAX_CONTENT_BYTES);
@@ -288,7 +322,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When the stream breaks a rule of the format, the limit, or its own digest.
-    pub fn next_item(&mut self) -> Result<Option<Item>, StreamError> {
+    pub fn next_item(&mut self) -> Result<Option<Item<H>>, StreamError> {
         match self.expect {
             Expect::Magic => {
                 let Some(magic) = self.take(MAGIC.len()) else {
@@ -325,7 +359,7 @@ impl Decoder {
         })
     }
 
-    fn header(&mut self) -> Result<Option<Item>, StreamError> {
+    fn header(&mut self) -> Result<Option<Item<H>>, StreamError> {
         let Some(length) = self.buffer.first_chunk::<4>() else {
             return Ok(None);
         };
@@ -342,7 +376,7 @@ impl Decoder {
         Ok(Some(Item::Header(header)))
     }
 
-    fn frame(&mut self) -> Result<Option<Item>, StreamError> {
+    fn frame(&mut self) -> Result<Option<Item<H>>, StreamError> {
         let Some(head) = self.buffer.first_chunk::<FRAME_HEAD_BYTES>() else {
             return Ok(None);
         };
@@ -351,6 +385,14 @@ impl Decoder {
         let length = u32::from_le_bytes([l0, l1, l2, l3]) as usize;
         if length == 0 {
             return self.end(offset);
+        }
+        if offset == FAILURE && length <= MAX_FAILURE_BYTES {
+            let bytes = self.take(FRAME_HEAD_BYTES + length);
+            return match bytes.map(|bytes| serde_json::from_slice(&bytes[FRAME_HEAD_BYTES..])) {
+                None => Ok(None),
+                Some(Ok(error)) => Err(StreamError::Failed(Box::new(error))),
+                Some(Err(_)) => Err(StreamError::BadFrame(offset)),
+            };
         }
         let bad = length > MAX_FRAME_BYTES
             || !offset.is_multiple_of(BLOCK_BYTES as u64)
@@ -375,7 +417,7 @@ impl Decoder {
         Ok(Some(Item::Data { offset, bytes }))
     }
 
-    fn end(&mut self, content_bytes: u64) -> Result<Option<Item>, StreamError> {
+    fn end(&mut self, content_bytes: u64) -> Result<Option<Item<H>>, StreamError> {
         if content_bytes > self.limit {
             return Err(StreamError::TooLarge { limit: self.limit });
         }
@@ -416,7 +458,7 @@ mod tests {
     }
 
     fn decode(stream: &[u8], piece: usize) -> Result<Vec<u8>, StreamError> {
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::<ImportHeader>::default();
         let mut content = Vec::new();
         for part in stream.chunks(piece) {
             decoder.push(part);
@@ -494,6 +536,36 @@ mod tests {
     }
 
     #[test]
+    fn a_hole_may_begin_and_end_anywhere() {
+        let mut content = vec![0; 8 * BLOCK_BYTES + 100];
+        content[..1000].fill(1);
+        content[5 * BLOCK_BYTES + 7..6 * BLOCK_BYTES + 9].fill(2);
+        let (mut encoder, mut out) = Encoder::new(&ImportHeader::default());
+        encoder.push(&content[..1000], &mut out);
+        encoder.hole((5 * BLOCK_BYTES + 7 - 1000) as u64, &mut out);
+        encoder.push(&content[5 * BLOCK_BYTES + 7..6 * BLOCK_BYTES + 9], &mut out);
+        encoder.hole((2 * BLOCK_BYTES + 91) as u64, &mut out);
+        encoder.finish(&mut out);
+        assert_eq!(out, encode(&content, 4096));
+    }
+
+    #[test]
+    fn a_sender_that_gives_up_says_why() {
+        let error =
+            ApiError::new(super::super::ErrorKind::Failed, "the disk broke").hint("see dmesg");
+        let (mut encoder, mut out) = Encoder::new(&ImportHeader::default());
+        encoder.push(&[7; 3 * BLOCK_BYTES], &mut out);
+        out.extend(failure(&error));
+        let told = StreamError::Failed(Box::new(error));
+        assert_eq!(decode(&out, 4096), Err(told));
+        // Cut off inside, it is no more than that.
+        assert!(matches!(
+            decode(&out[..out.len() - 1], 4096),
+            Err(StreamError::CutOff(_))
+        ));
+    }
+
+    #[test]
     fn a_cut_stream_is_never_taken_for_a_whole_one() {
         let stream = encode(&sample(), 4096);
         for length in (0..stream.len()).step_by(997).chain([stream.len() - 1]) {
@@ -533,7 +605,7 @@ mod tests {
             let error = decode(&stream, 1 << 20).unwrap_err();
             assert!(!matches!(error, StreamError::CutOff(_)), "{error:?}");
         }
-        let mut decoder = Decoder::default();
+        let mut decoder = Decoder::<ImportHeader>::default();
         decoder.limit(block);
         decoder.push(&[head, frame(block, 65536)].concat());
         assert!(matches!(decoder.next_item(), Ok(Some(Item::Header(_)))));

@@ -7,7 +7,7 @@ use std::{fmt, net::Ipv4Addr};
 /// Makes VMs as writable snapshots of an image: all of them, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateVms {
-    /// The image.
+    /// The image, or a profile, which says the image and whatever is not said here.
     pub image: ImageName,
     /// The numbers.
     pub vms: VmSet,
@@ -120,6 +120,9 @@ pub struct VmReport {
     pub uuid: String,
     /// The image it was made of, even if that has been removed since.
     pub image: String,
+    /// The profile it was made by, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
     /// The user who made it.
     pub owner_uid: u32,
     /// Where it is in its life.

@@ -155,6 +155,7 @@ impl Manager {
         let host = self.host()?;
         let _alone = self.image_locks.lock(name.to_string());
         let row = self.image_row(name.as_str())?;
+        super::base::refuse(&row)?;
         let disk = self.compact_volume(&host, row.thin_id)?;
         tracing::info!(image = %name, freed_bytes = disk.freed_bytes(), uid = caller.uid, "compacted");
         Ok(ImageCompacted {

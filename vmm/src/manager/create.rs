@@ -1,4 +1,4 @@
-//! `create`: VMs as writable snapshots of an image, all of them or none.
+//! `create`: VMs as writable snapshots of an image, all of them or none; or the base VM, on the image itself.
 
 use super::{
     Manager, Progress,
@@ -29,11 +29,13 @@ impl Manager {
         progress: &Progress,
     ) -> Result<BatchReport> {
         let host = self.host()?;
+        let (request, profile) = self.apply_profile(request)?;
         let _image = self.image_locks.lock(request.image.to_string());
         let numbers = request.vms.numbers();
         let _vms = self.vm_locks.lock_all(numbers);
 
         let image = self.image_row(request.image.as_str())?;
+        super::base::refuse(&image)?;
         self.finish_shrink(&host, image.thin_id)?;
         let image = self.image_row(&image.name)?;
         self.check_numbers(&host, &request.vms)?;
@@ -43,16 +45,24 @@ impl Manager {
         };
         let mut new = Vec::with_capacity(numbers.len());
         for &number in numbers {
-            new.push(plan(
-                &host, caller, request, &image, &template, number, progress,
-            )?);
+            let vm = plan(&host, caller, &request, &image, &template, number, progress)?;
+            new.push(NewVm {
+                profile: profile.clone(),
+                ..vm
+            });
         }
         host.check_pool_takes_vms()?;
         fault::point("create/validated");
 
-        let origin = thin_id(image.thin_id)?;
-        self.journal
-            .create_vms(&self.store, &host.pool, &new, origin, image.size_bytes)?;
+        match new.as_slice() {
+            // The base VM has the image's own volume.
+            [base] if base.number.is_base() => self.store.insert_base_vm(base, image.thin_id)?,
+            _ => {
+                let origin = thin_id(image.thin_id)?;
+                self.journal
+                    .create_vms(&self.store, &host.pool, &new, origin, image.size_bytes)?;
+            }
+        }
         for vm in &new {
             tracing::info!(vm = %vm.number, image = %vm.image, uid = caller.uid, "created");
         }
@@ -63,34 +73,18 @@ impl Manager {
         Ok(self.batch_report(Action::Create, results))
     }
 
-    /// The image's row, or that there is none.
-    pub(super) fn image_row(&self, name: &str) -> Result<ImageRow> {
-        if let Some(row) = self.store.image(name)? {
-            return Ok(row);
-        }
-        let names: Vec<String> = self
-            .store
-            .images()?
-            .into_iter()
-            .map(|image| image.name)
-            .collect();
-        let hint = if names.is_empty() {
-            format!("there are no images yet: `fvm image import {name} FILE`")
-        } else {
-            format!("there are: {}", names.join(", "))
-        };
-        Err(ApiError::new(ErrorKind::NotFound, format!("there is no image '{name}'")).hint(hint))
-    }
-
     /// Refuses numbers that no VM may have, or another VM has.
     fn check_numbers(&self, host: &Host, wanted: &VmSet) -> Result<()> {
+        if wanted.numbers().contains(&VmNumber::BASE) {
+            return self.check_base(wanted);
+        }
         let allowed =
             VmNumber::new(host.config.first_number)..=VmNumber::new(host.config.last_number);
         let outside: Vec<VmNumber> = wanted
             .numbers()
             .iter()
             .copied()
-            .filter(|number| !number.is_base() && !allowed.contains(number))
+            .filter(|number| !allowed.contains(number))
             .collect();
         if let Ok(outside) = VmSet::try_from(outside) {
             let (first, last) = allowed.into_inner();
@@ -125,7 +119,7 @@ impl Manager {
 }
 
 /// Everything about one VM, checked.
-fn plan(
+pub(super) fn plan(
     host: &Host,
     caller: Caller,
     request: &CreateVms,
@@ -168,6 +162,7 @@ fn plan(
         uuid: Uuid::new_v4().to_string(),
         volume_uuid: Uuid::new_v4().to_string(),
         image: image.name.clone(),
+        profile: None,
         owner_uid: caller.uid,
         template: template.to_owned(),
         memory_mib,

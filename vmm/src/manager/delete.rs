@@ -36,7 +36,12 @@ impl Manager {
         let _alone = self.vm_locks.lock_all(numbers);
         let emptied = side_by_side(numbers, |number| {
             let row = self.vm_row(number)?;
-            self.empty(&host, &row, progress)
+            self.stop_for_good(&row, progress)?;
+            if number.is_base() {
+                // Its disk is the image's and stays.
+                return self.delete_base(&host, &row, progress).map(|()| Vec::new());
+            }
+            self.empty(&host, &row)
         });
         let ids: Vec<ThinId> = emptied
             .iter()
@@ -52,7 +57,11 @@ impl Manager {
         let results = emptied
             .into_iter()
             .map(|(number, emptied)| {
-                let result = emptied.and_then(|_| deleted.clone()).map(|()| None);
+                let result = match emptied {
+                    Ok(volumes) if volumes.is_empty() => Ok(None),
+                    Ok(_) => deleted.clone().map(|()| None),
+                    Err(error) => Err(error),
+                };
                 if result.is_ok() {
                     tracing::info!(vm = %number, uid = caller.uid, "deleted");
                 }
@@ -62,15 +71,18 @@ impl Manager {
         Ok(self.batch_report(Action::Delete, results))
     }
 
-    /// Everything of a delete but its last transaction; returns the volumes of the VM and of its snapshots.
-    fn empty(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<Vec<ThinId>> {
-        let number = row.number;
-        if let Some(machine) = self.machines.up(number) {
-            progress.step(Some(number), "stopping");
+    fn stop_for_good(&self, row: &VmRow, progress: &Progress) -> Result<()> {
+        if let Some(machine) = self.machines.up(row.number) {
+            progress.step(Some(row.number), "stopping");
             self.stop_hard(&machine)?;
         }
         fault::point("delete/stopped");
-        let snapshots = self.store.mark_vm_deleting(number)?;
+        Ok(())
+    }
+
+    /// Everything of a delete but its last transaction; returns the volumes of the VM and of its snapshots.
+    fn empty(&self, host: &Host, row: &VmRow) -> Result<Vec<ThinId>> {
+        let snapshots = self.store.mark_vm_deleting(row.number)?;
         fault::point("delete/marked");
         let mut ids = vec![self.empty_marked(host, row)?];
         for snapshot in snapshots {

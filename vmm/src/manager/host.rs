@@ -313,6 +313,8 @@ impl Manager {
         let pool = Pool::activate(pool_spec(&self.paths, &row)?)
             .map_err(|error| failed("activating the thin pool", &error))?;
         self.journal.recover(&self.store, &pool)?;
+        pool.release_stale_metadata_snapshot()
+            .map_err(|error| failed("releasing a metadata snapshot that is left over", &error))?;
         let memory_mib = total_memory_mib()?;
         Ok(Some(Arc::new(Host {
             config,

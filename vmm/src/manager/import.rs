@@ -1,29 +1,29 @@
-//! Images: imported as block streams, listed, removed.
+//! Import: an image, as a block stream, becomes a volume of its own.
 //!
-//! An import goes: an empty volume in one transaction, `importing`; its device, private to the import;
+//! It goes: an empty volume in one transaction, `importing`; its device, private to the import;
 //! the blocks, written past the page cache and made durable; all of them read back and compared with
 //! the digest of what was sent; the row, `ready`. If any of that fails, or the sender goes away, the
 //! volume is deleted again; if the daemon dies, the next one deletes it.
 
 use super::{
     Manager, Progress,
+    content::digest_ranges,
     error::{Result, failed},
     host::Host,
+    image::report,
     templates,
 };
 use crate::{
     api::{
-        ApiError, ErrorKind, ImageList, ImageName, ImageReport, ImportHeader, InvalidName,
-        REPORT_VERSION,
+        ApiError, ErrorKind, ImageName, ImageReport, ImportHeader,
         stream::{Decoder, Item, SparseDigest, StreamError, digest_text},
     },
     fault,
     manager::Caller,
     store::ImageRow,
 };
-use fvm_thin::{Access, BlockWriter, Bytes, ThinId, VolumeSpec, digest_of};
+use fvm_thin::{Access, BlockWriter, Bytes, VolumeSpec};
 use std::time::Duration;
-use uuid::Uuid;
 
 /// The largest image whose size is not known before its end: a thin device that long costs nothing.
 const MAX_IMAGE: Bytes = Bytes::gib(64 * 1024);
@@ -37,7 +37,7 @@ const NAME_TIMEOUT: Duration = Duration::from_secs(10);
 struct Content {
     bytes: u64,
     data_bytes: u64,
-    digest: [u8; 32],
+    digest: SparseDigest,
 }
 
 impl Manager {
@@ -63,15 +63,7 @@ impl Manager {
                     format!("image '{name}' is being worked on by another command"),
                 )
             })?;
-        if self.store.image(name.as_str())?.is_some() {
-            return Err(ApiError::new(
-                ErrorKind::Refused,
-                format!("there is an image '{name}' already"),
-            )
-            .hint(format!(
-                "choose another name, or `fvm image remove {name}` first"
-            )));
-        }
+        self.check_image_name(name)?;
         let mut stream = Stream {
             decoder: Decoder::default(),
             next_piece,
@@ -95,7 +87,8 @@ impl Manager {
         };
         host.check_pool_takes_vms()?;
 
-        let uuid = Uuid::new_v4();
+        let private = self.private.enter();
+        let uuid = private.uuid;
         let id =
             self.journal
                 .create_importing(&self.store, &host.pool, &uuid.to_string(), limit.0)?;
@@ -120,10 +113,14 @@ impl Manager {
                     owner_uid: caller.uid,
                     template,
                     data_bytes: content.data_bytes,
-                    digest: digest_text(&content.digest),
+                    // Of the whole disk, which may be longer: it says the same of what is exported.
+                    digest: digest_text(&content.digest.finish(size.0)),
+                    digest_is_current: true,
                     imported_at_s: super::now_s(),
+                    changed_at_s: None,
                     size_bytes: size.0,
                     vms: 0,
+                    has_base_vm: false,
                 })?;
                 Ok(())
             });
@@ -154,11 +151,9 @@ impl Manager {
         let mut write = || -> Result<Content> {
             let mut writer = BlockWriter::new(&volume, host.pool.spec().chunk).map_err(writing)?;
             stream.decoder.limit(spec.size.0);
-            let mut data_bytes = 0;
             let (bytes, digest) = loop {
                 match stream.next()? {
                     Item::Data { offset, bytes } => {
-                        data_bytes += SparseDigest::default().blocks(offset, &bytes);
                         writer.write(offset, &bytes).map_err(writing)?;
                     }
                     Item::End {
@@ -179,9 +174,8 @@ impl Manager {
             let written = writer.finish().map_err(writing)?;
             fault::point("import/written");
             progress.step(None, "verifying");
-            let read = digest_of(&volume, Bytes(bytes), Some(&written))
-                .map_err(|error| failed("reading the image back", &error))?;
-            if read != digest {
+            let (read, data_bytes) = digest_ranges(&volume, &written.ranges)?;
+            if read.clone().finish(bytes) != digest {
                 return Err(ApiError::new(
                     ErrorKind::Failed,
                     "what was read back from the pool is not what was written to it",
@@ -192,7 +186,7 @@ impl Manager {
             Ok(Content {
                 bytes,
                 data_bytes,
-                digest,
+                digest: read,
             })
         };
         let content = write();
@@ -203,44 +197,6 @@ impl Manager {
         let content = content?;
         gone?;
         Ok(content)
-    }
-
-    /// Deletes a volume that is no VM's disk: that of an image, a snapshot, an import that failed.
-    pub(super) fn drop_volume(&self, host: &Host, id: ThinId) -> Result<()> {
-        self.store.mark_deleting(id.get())?;
-        self.discard_marked(host, id.get())?;
-        self.journal.delete(&self.store, &host.pool, &[id])
-    }
-
-    /// Every image.
-    ///
-    /// # Errors
-    /// When the host is not set up or the store fails.
-    pub fn image_list(&self) -> Result<ImageList> {
-        self.host()?;
-        let images = self
-            .store
-            .images()?
-            .iter()
-            .map(report)
-            .collect::<Result<_>>()?;
-        Ok(ImageList {
-            version: REPORT_VERSION,
-            images,
-        })
-    }
-
-    /// Removes an image; VMs made of it live on.
-    ///
-    /// # Errors
-    /// When there is none, somebody is at work on it, or the pool fails.
-    pub fn remove_image(&self, caller: Caller, name: &ImageName) -> Result<ImageReport> {
-        let host = self.host()?;
-        let _alone = self.image_locks.lock(name.to_string());
-        let row = self.image_row(name.as_str())?;
-        self.drop_volume(&host, super::journal::thin_id(row.thin_id)?)?;
-        tracing::info!(image = %name, uid = caller.uid, "removed");
-        report(&row)
     }
 }
 
@@ -307,20 +263,4 @@ pub(super) fn checked_size(size: u64) -> Result<Bytes> {
         ));
     }
     Ok(size)
-}
-
-fn report(row: &ImageRow) -> Result<ImageReport> {
-    Ok(ImageReport {
-        version: REPORT_VERSION,
-        name: row
-            .name
-            .parse()
-            .map_err(|error: InvalidName| ApiError::new(ErrorKind::Internal, error.to_string()))?,
-        size_bytes: row.size_bytes,
-        data_bytes: row.data_bytes,
-        digest: row.digest.clone(),
-        owner_uid: row.owner_uid,
-        imported_at_s: row.imported_at_s,
-        vms: row.vms,
-    })
 }

@@ -185,7 +185,9 @@ impl Manager {
     /// The subnet can be changed only while nobody has an address in it.
     fn check_vms_keep_their_addresses(&self, config: &Config) -> Result<()> {
         let host = self.host().ok();
-        let changed = host.is_some_and(|host| host.config.subnet != config.subnet);
+        let changed = host
+            .as_ref()
+            .is_some_and(|host| host.config.subnet != config.subnet);
         if changed && !self.store.vms()?.is_empty() {
             return Err(ApiError::new(
                 ErrorKind::Refused,
@@ -195,6 +197,16 @@ impl Manager {
                 ),
             )
             .hint("delete them, or put network.subnet back"));
+        }
+        let base = crate::api::VmNumber::BASE;
+        let moved =
+            host.is_some_and(|host| host.config.host_number(base) != config.host_number(base));
+        if moved && self.store.vm(base)?.is_some() {
+            return Err(ApiError::new(
+                ErrorKind::Refused,
+                "network.first_number was changed while there is a base VM, which has the address below it",
+            )
+            .hint("`fvm delete base`, or put network.first_number back"));
         }
         Ok(())
     }

@@ -54,6 +54,11 @@ const RESTORE: Faults = Faults {
     committed: "restore/committed",
     settled: "restore/settled",
 };
+const EXPORT: Faults = Faults {
+    begun: "export/begun",
+    committed: "export/committed",
+    settled: "export/settled",
+};
 const DELETE: Faults = Faults {
     begun: "delete/begun",
     committed: "delete/committed",
@@ -120,6 +125,21 @@ impl Journal {
                 .map(|(&id, &origin)| Message::CreateSnap { id, origin })
                 .collect();
             Ok((ids, messages))
+        })
+    }
+
+    /// Takes a snapshot of `origin` that is only to be read; returns its id.
+    pub(super) fn create_temporary(
+        &self,
+        store: &Store,
+        pool: &Pool,
+        uuid: &str,
+        origin: ThinId,
+        size_bytes: u64,
+    ) -> Result<ThinId> {
+        self.transact(store, pool, &EXPORT, || {
+            let id = thin_id(store.begin_temporary(uuid, size_bytes)?)?;
+            Ok((id, vec![Message::CreateSnap { id, origin }]))
         })
     }
 

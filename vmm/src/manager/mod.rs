@@ -8,16 +8,21 @@
 //! Every method here blocks and may be called from any thread that may.
 
 mod agent;
+mod base;
 mod batch;
 mod boot;
 mod caller;
 mod cgroup;
+mod checksum;
 mod compact;
 mod console;
+mod content;
 mod create;
 mod delete;
 mod error;
+mod export;
 mod host;
+mod image;
 mod import;
 mod init;
 mod journal;
@@ -26,6 +31,8 @@ mod locks;
 mod machine;
 mod netd;
 mod open;
+mod private;
+mod profile;
 mod progress;
 mod reconcile;
 mod release;
@@ -41,6 +48,7 @@ mod templates;
 
 pub use caller::Caller;
 pub use console::ConsoleLine;
+pub use export::ExportSource;
 pub use progress::Progress;
 
 use crate::{
@@ -56,6 +64,7 @@ use launch::QemuCache;
 use locks::KeyLocks;
 use machine::Machines;
 use netd::Netd;
+use private::PrivateVolumes;
 use std::sync::{Arc, PoisonError, RwLock};
 
 /// Everything fvmd knows and can do.
@@ -71,6 +80,8 @@ pub struct Manager {
     image_locks: KeyLocks<String>,
     /// One set-up or take-down of the host at a time.
     setup_lock: KeyLocks<()>,
+    /// Volumes that an operation under way has for itself.
+    private: PrivateVolumes,
     host: RwLock<HostState>,
     netd: Netd,
     cgroups: Cgroups,

@@ -10,6 +10,7 @@ use super::{
     locks::KeyLocks,
     machine::Machines,
     netd::Netd,
+    private::PrivateVolumes,
 };
 use crate::{paths::Paths, store::Store};
 use std::sync::{Arc, RwLock};
@@ -31,6 +32,7 @@ impl Manager {
             vm_locks: KeyLocks::default(),
             image_locks: KeyLocks::default(),
             setup_lock: KeyLocks::default(),
+            private: PrivateVolumes::default(),
             host: RwLock::new(HostState::NotInitialised),
             netd: Netd::new(paths.netd_socket()),
             cgroups: Cgroups::delegated()

@@ -154,21 +154,25 @@ impl Manager {
         failures.into_result()
     }
 
-    /// Goes through with deletes and imports that were interrupted.
+    /// Goes through with deletes, imports and exports that were interrupted.
     fn finish_deletes(&self, host: &Host, rows: &HashMap<VmNumber, VmRow>) -> Result<()> {
         let by_volume: HashMap<u32, &VmRow> = rows.values().map(|row| (row.thin_id, row)).collect();
         let mut failures = Failures::default();
         let mut ids = Vec::new();
         for volume in self.store.volumes()? {
+            // `init` may be run while others are at work.
+            if self.private.contains(&volume.uuid) {
+                continue;
+            }
             let emptied = match (volume.state, by_volume.get(&volume.thin_id)) {
                 (VolumeState::Deleting, Some(row)) => {
                     tracing::warn!(vm = %row.number, "finishing a delete that was interrupted");
                     self.empty_marked(host, row)
                 }
-                (VolumeState::Importing, _) => {
+                (VolumeState::Importing | VolumeState::Temporary, _) => {
                     tracing::warn!(
                         volume = volume.thin_id,
-                        "dropping an import or a restore that was interrupted"
+                        "dropping what an interrupted import, restore or export has left"
                     );
                     self.store
                         .mark_deleting(volume.thin_id)
@@ -207,7 +211,7 @@ impl Manager {
             let Kind::Volume { id, uuid } = device.identity.kind else {
                 continue;
             };
-            if in_use.contains(&id.get()) {
+            if in_use.contains(&id.get()) || self.private.contains(&uuid.to_string()) {
                 continue;
             }
             let name = device.identity.name();

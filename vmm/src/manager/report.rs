@@ -68,6 +68,7 @@ impl Manager {
             })?,
             uuid: row.uuid.clone(),
             image: row.image.clone(),
+            profile: row.profile.clone(),
             owner_uid: row.owner_uid,
             state,
             cause,

@@ -1,17 +1,19 @@
 //! HTTP/1.1 over the Unix socket: who is asking, for what, and the answer as it comes.
 //!
-//! Owns routes, the streaming of lines and the taking-in of uploads. It decides nothing about VMs: each
+//! Owns routes, the streaming of lines the taking-in of uploads and the handing-out of disks. It decides nothing about VMs: each
 //! handler hands a request to one method of [`Manager`], which runs on a thread where it may block.
 
 mod caller;
 mod console;
+mod download;
 mod lines;
 mod upload;
 
 use crate::{
     api::{
-        self, ApiError, CompactVms, CreateSnapshots, CreateVms, DeleteVms, ErrorKind, ImageName,
-        InitRequest, NamedSnapshots, ResizeVms, StartVms, StopVms, VmNumber, routes,
+        self, ApiError, CompactVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
+        ErrorKind, InitRequest, NamedSnapshots, RenameImage, ResizeImage, ResizeVms, StartVms,
+        StopVms, VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -24,7 +26,7 @@ use axum::{
     routing::{get, post},
 };
 use serde::Serialize;
-use std::sync::Arc;
+use std::{str::FromStr, sync::Arc};
 use tokio::net::UnixListener;
 
 type Shared = State<Arc<Manager>>;
@@ -46,7 +48,16 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::IMAGES, get(images))
         .route(
             "/v1/images/{name}",
-            post(upload::import).delete(remove_image),
+            get(image).post(upload::import).delete(remove_image),
+        )
+        .route("/v1/images/{name}/content", get(download::image))
+        .route("/v1/images/{name}/verify", post(verify_image))
+        .route("/v1/images/{name}/resize", post(resize_image))
+        .route("/v1/images/{name}/rename", post(rename_image))
+        .route(routes::PROFILES, get(profiles))
+        .route(
+            "/v1/profiles/{name}",
+            get(profile).post(create_profile).delete(delete_profile),
         )
         .route(routes::VMS, get(vms))
         .route(routes::CREATE, post(create))
@@ -62,6 +73,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::DELETE_SNAPSHOTS, post(delete_snapshots))
         .route("/v1/vms/{number}/snapshots", get(snapshots))
         .route("/v1/vms/{number}", get(vm))
+        .route("/v1/vms/{number}/content", get(download::vm))
         .route("/v1/vms/{number}/boot", get(boot))
         .route("/v1/vms/{number}/console", get(console::attach))
         .fallback(|| async {
@@ -121,11 +133,35 @@ fn number(text: &str) -> Result<VmNumber, ApiError> {
     })
 }
 
-/// A path's image name, or why it is none.
-fn image_name(text: &str) -> Result<ImageName, ApiError> {
+/// A path's name of an image or a profile, or why it is none.
+fn name<N: FromStr<Err = api::InvalidName>>(text: &str) -> Result<N, ApiError> {
     text.parse()
         .map_err(|error: api::InvalidName| ApiError::new(ErrorKind::Usage, error.to_string()))
 }
+
+/// Wraps an operation on what the path names, whose answer is lines.
+macro_rules! named_operation {
+    ($handler:ident, $request:ty) => {
+        async fn $handler(
+            State(manager): Shared,
+            ConnectInfo(caller): ConnectInfo<Caller>,
+            Path(text): Path<String>,
+            json: Result<Json<$request>, JsonRejection>,
+        ) -> Response {
+            match name(&text).and_then(|name| Ok((name, body(json)?))) {
+                Ok((name, request)) => lines::respond(move |progress| {
+                    manager.$handler(caller, &name, &request, progress)
+                }),
+                Err(error) => failure(&error),
+            }
+        }
+    };
+}
+
+named_operation!(verify_image, VerifyImage);
+named_operation!(resize_image, ResizeImage);
+named_operation!(rename_image, RenameImage);
+named_operation!(create_profile, CreateProfile);
 
 /// Wraps an operation whose answer is lines.
 macro_rules! operation {
@@ -171,9 +207,9 @@ async fn images(State(manager): Shared) -> Response {
 async fn remove_image(
     State(manager): Shared,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    Path(name): Path<String>,
+    Path(text): Path<String>,
 ) -> Response {
-    match image_name(&name) {
+    match name(&text) {
         Ok(name) => lines::respond(move |_| manager.remove_image(caller, &name)),
         Err(error) => failure(&error),
     }
@@ -182,10 +218,33 @@ async fn remove_image(
 async fn compact_image(
     State(manager): Shared,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    Path(name): Path<String>,
+    Path(text): Path<String>,
 ) -> Response {
-    match image_name(&name) {
+    match name(&text) {
         Ok(name) => lines::respond(move |_| manager.compact_image(caller, &name)),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn image(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.image(&name(&text)?)).await
+}
+
+async fn profiles(State(manager): Shared) -> Response {
+    answer(move || manager.profile_list()).await
+}
+
+async fn profile(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.profile(&name(&text)?)).await
+}
+
+async fn delete_profile(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(text): Path<String>,
+) -> Response {
+    match name(&text) {
+        Ok(name) => lines::respond(move |_| manager.delete_profile(caller, &name)),
         Err(error) => failure(&error),
     }
 }

@@ -1,6 +1,6 @@
 //! Taking in an image: the body's pieces go to the importing thread through a short queue.
 
-use super::{Shared, failure, image_name, lines};
+use super::{Shared, failure, lines};
 use crate::{
     api::{ApiError, ErrorKind},
     manager::Caller,
@@ -19,10 +19,10 @@ const QUEUE: usize = 64;
 pub(super) async fn import(
     State(manager): Shared,
     ConnectInfo(caller): ConnectInfo<Caller>,
-    Path(name): Path<String>,
+    Path(text): Path<String>,
     body: Body,
 ) -> Response {
-    let name = match image_name(&name) {
+    let name = match super::name(&text) {
         Ok(name) => name,
         Err(error) => return failure(&error),
     };

@@ -31,16 +31,18 @@ CREATE TABLE pending (
 
 -- A thin device. `creating` and `deleting` rows belong to the pending operation or to a delete that has
 -- to be gone through with; `importing` ones are being made and nobody's yet: an import that is being written,
--- a restore that has not come to its swap. `shrink_bytes` is the size to which a shrink that has begun goes.
+-- a restore that has not come to its swap. `temporary` ones are snapshots that somebody reads, and go with the
+-- daemon at the latest. `shrink_bytes` is the size to which a shrink that has begun goes.
 CREATE TABLE volume (
     thin_id      INTEGER PRIMARY KEY,
     uuid         TEXT NOT NULL UNIQUE,
-    state        TEXT NOT NULL CHECK (state IN ('creating', 'importing', 'ready', 'deleting')),
+    state        TEXT NOT NULL CHECK (state IN ('creating', 'importing', 'temporary', 'ready', 'deleting')),
     in_pending   INTEGER NOT NULL DEFAULT 0 CHECK (in_pending IN (0, 1)),
     size_bytes   INTEGER NOT NULL,
     shrink_bytes INTEGER CHECK (shrink_bytes < size_bytes)
 ) STRICT;
 
+-- `digest` is that of the whole disk; while a base VM may change the disk, it is not current.
 CREATE TABLE image (
     name          TEXT PRIMARY KEY,
     thin_id       INTEGER NOT NULL UNIQUE REFERENCES volume (thin_id),
@@ -48,16 +50,36 @@ CREATE TABLE image (
     template      TEXT NOT NULL,
     data_bytes    INTEGER NOT NULL,
     digest        TEXT NOT NULL,
-    imported_at_s INTEGER NOT NULL
+    digest_is_current INTEGER NOT NULL DEFAULT 1 CHECK (digest_is_current IN (0, 1)),
+    imported_at_s INTEGER NOT NULL,
+    changed_at_s  INTEGER
 ) STRICT;
 
--- A VM; its row is its lease.
+-- An image together with how VMs are made of it. `image` is a name: the image may go and come again.
+CREATE TABLE profile (
+    name       TEXT PRIMARY KEY,
+    image      TEXT NOT NULL,
+    template   TEXT,
+    memory_mib INTEGER,
+    cpus       INTEGER,
+    owner_uid  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE hook (
+    profile TEXT NOT NULL REFERENCES profile (name) ON DELETE CASCADE,
+    kind    TEXT NOT NULL CHECK (kind IN ('create', 'delete')),
+    script  TEXT NOT NULL,
+    PRIMARY KEY (profile, kind)
+) STRICT, WITHOUT ROWID;
+
+-- A VM; its row is its lease. The base VM has the number 0, and the volume of the image that it edits.
 CREATE TABLE vm (
     number       INTEGER PRIMARY KEY,
     name         TEXT NOT NULL UNIQUE,
     uuid         TEXT NOT NULL UNIQUE,
     thin_id      INTEGER NOT NULL UNIQUE REFERENCES volume (thin_id),
     image        TEXT NOT NULL,
+    profile      TEXT,
     owner_uid    INTEGER NOT NULL,
     template     TEXT NOT NULL,
     memory_mib   INTEGER NOT NULL,

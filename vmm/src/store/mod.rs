@@ -1,8 +1,8 @@
 //! The state store: the only truth that fvm keeps, in SQLite.
 //!
 //! Owns the schema and every statement on it. `pool.rs` has the two transactions around a change of thin
-//! metadata, `sizes.rs` those of a volume that is made longer or shorter, `snapshots.rs`, `vms.rs` and
-//! `images.rs` the rest. It knows nothing of the kernel: what the rows mean for
+//! metadata, `sizes.rs` those of a volume that is made longer or shorter, `snapshots.rs`, `vms.rs`, `images.rs`
+//! and `profiles.rs` the rest. It knows nothing of the kernel: what the rows mean for
 //! device-mapper is `manager/journal.rs`.
 //!
 //! Every write is durable when it returns (`synchronous=FULL`), but for the settling of an operation
@@ -11,12 +11,14 @@
 
 mod images;
 mod pool;
+mod profiles;
 mod sizes;
 mod snapshots;
 mod vms;
 
-pub use images::ImageRow;
+pub use images::{ImageContent, ImageRow};
 pub use pool::{BackingRow, NewPool, Pending, PendingKind, PoolRow, VolumeRow, VolumeState};
+pub use profiles::ProfileRow;
 pub use snapshots::{Caught, NewSnapshot, SnapshotRow};
 pub use vms::{NewVm, NicRow, RunRow, VmRow};
 

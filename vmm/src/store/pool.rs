@@ -70,6 +70,8 @@ pub enum VolumeState {
     Creating,
     /// An image being written.
     Importing,
+    /// A snapshot that somebody reads.
+    Temporary,
     /// In use.
     Ready,
     /// To be deleted, whatever happens.
@@ -82,6 +84,7 @@ impl VolumeState {
         match text {
             "creating" => Self::Creating,
             "importing" => Self::Importing,
+            "temporary" => Self::Temporary,
             "deleting" => Self::Deleting,
             _ => Self::Ready,
         }
@@ -175,8 +178,8 @@ impl Store {
     pub fn delete_pool(&self) -> Result<()> {
         self.write("forget the pool", Durability::Full, |tx| {
             tx.execute_batch(
-                "DELETE FROM vm; DELETE FROM image; DELETE FROM volume; DELETE FROM pending;
-                 DELETE FROM pool;",
+                "DELETE FROM vm; DELETE FROM image; DELETE FROM profile; DELETE FROM volume;
+                 DELETE FROM pending; DELETE FROM pool;",
             )
             .to("forget the pool")
         })
@@ -244,8 +247,26 @@ impl Store {
     /// # Errors
     /// When the database fails or the ids have run out.
     pub fn begin_import(&self, uuid: &str, size_bytes: u64) -> Result<u32> {
-        self.write("begin an import", Durability::Full, |tx| {
-            let thin_id = insert_volume(tx, uuid, "importing", size_bytes)?;
+        self.begin_volume("begin an import", uuid, "importing", size_bytes)
+    }
+
+    /// First transaction of a snapshot to be read: a volume that is `temporary`.
+    ///
+    /// # Errors
+    /// When the database fails or the ids have run out.
+    pub fn begin_temporary(&self, uuid: &str, size_bytes: u64) -> Result<u32> {
+        self.begin_volume("begin a temporary snapshot", uuid, "temporary", size_bytes)
+    }
+
+    fn begin_volume(
+        &self,
+        action: &'static str,
+        uuid: &str,
+        state: &str,
+        size_bytes: u64,
+    ) -> Result<u32> {
+        self.write(action, Durability::Full, |tx| {
+            let thin_id = insert_volume(tx, uuid, state, size_bytes)?;
             insert_pending(tx, PendingKind::Create)?;
             Ok(thin_id)
         })

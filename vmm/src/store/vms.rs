@@ -28,6 +28,8 @@ pub struct NewVm {
     pub volume_uuid: String,
     /// The image it is made of.
     pub image: String,
+    /// The profile it is made by, if it is.
+    pub profile: Option<String>,
     /// The user who makes it.
     pub owner_uid: u32,
     /// Its template: XML before macros.
@@ -55,6 +57,8 @@ pub struct VmRow {
     pub thin_id: u32,
     /// The image it was made of.
     pub image: String,
+    /// The profile it was made by, if it was.
+    pub profile: Option<String>,
     /// The user who made it.
     pub owner_uid: u32,
     /// Its template: XML before macros.
@@ -104,6 +108,7 @@ fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         uuid: row.get("uuid")?,
         thin_id: column_u32(row, "thin_id")?,
         image: row.get("image")?,
+        profile: row.get("profile")?,
         owner_uid: column_u32(row, "owner_uid")?,
         template: row.get("template")?,
         memory_mib: column(row, "memory_mib")?,
@@ -129,13 +134,14 @@ fn nic(row: &Row<'_>) -> rusqlite::Result<(u32, NicRow)> {
 pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<()> {
     const ACTION: &str = "record a VM";
     tx.execute(
-        "INSERT INTO vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, NULL)",
+        "INSERT INTO vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL)",
         params![
             vm.number.get(),
             vm.name,
             vm.uuid,
             thin_id,
             vm.image,
+            vm.profile,
             vm.owner_uid,
             vm.template,
             signed(vm.memory_mib),
@@ -322,6 +328,7 @@ pub(super) mod tests {
             uuid: format!("uuid-{number}"),
             volume_uuid: format!("volume-{number}"),
             image: "debian".into(),
+            profile: None,
             owner_uid: 1000,
             template: "<domain/>".into(),
             memory_mib: 512,

@@ -3,6 +3,7 @@
 mod disk;
 mod host;
 mod image;
+mod profile;
 mod vm;
 
 pub(crate) use disk::{compacted_line, snapshot_line};

@@ -115,6 +115,9 @@ impl Show for VmReport {
         }
         line("address", cell(self.address.to_string()));
         line("image", cell(&self.image));
+        if let Some(profile) = &self.profile {
+            line("profile", cell(profile));
+        }
         line("memory", cell(memory(self)));
         line("cpus", cell(self.cpus.to_string()));
         line("disk", cell(Bytes(self.disk_bytes).to_string()));
@@ -156,6 +159,7 @@ mod tests {
             name: "fvm-debian-42".parse().unwrap(),
             uuid: "3f2b8c1e-0000-4000-8000-000000000042".to_owned(),
             image: "debian".to_owned(),
+            profile: None,
             owner_uid: 0,
             state: VmState::Running,
             cause: Some("emulated: /dev/kvm is missing".to_owned()),

@@ -129,6 +129,40 @@ fn an_import_that_is_killed_leaves_nothing() -> Result<()> {
 }
 
 #[test]
+fn an_export_or_an_editing_of_an_image_that_is_killed_leaves_the_image_and_nothing_else()
+-> Result<()> {
+    let Some(host) = ready_host(faulty())? else {
+        return Ok(());
+    };
+    let digest = host.ok("fvm image show debian --json | jq -r .digest")?;
+    host.ok("mkdir /root/exports")?;
+    for point in points(&host, "export/")? {
+        let done = killed(
+            &host,
+            &point,
+            "fvm image export debian /root/exports/disk.zst",
+        )?;
+        ensure!(!done, "killed at {point}, it was acknowledged");
+        let files = host.ok("ls -A /root/exports")?;
+        ensure!(files.is_empty(), "killed at {point}, there is {files}");
+        host.nothing_left()
+            .with_context(|| format!("killed at {point}"))?;
+    }
+    for point in points(&host, "base/")? {
+        host.ok("fvm create debian base")?;
+        killed(&host, &point, "fvm delete base")?;
+        // It has not been said to be gone, so it is there, and goes when that is asked for again.
+        host.ok("fvm info base && fvm delete base")?;
+        host.nothing_left()
+            .with_context(|| format!("killed at {point}"))?;
+    }
+    host.ok(&format!(
+        "fvm image verify debian && [ $(fvm image show debian --json | jq -r .digest) = {digest} ]"
+    ))?;
+    Ok(())
+}
+
+#[test]
 fn a_start_that_is_killed_runs_or_does_not() -> Result<()> {
     let Some(host) = ready_host(faulty())? else {
         return Ok(());

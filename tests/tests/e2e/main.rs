@@ -4,6 +4,7 @@ mod compact;
 mod crash;
 mod cycles;
 mod emulation;
+mod image_life;
 mod images;
 mod many;
 mod people;

@@ -143,7 +143,7 @@ mod tests {
         store.insert_profile(&row).unwrap();
         assert!(store.insert_profile(&row).is_err());
         assert_eq!(store.profile("web").unwrap().as_ref(), Some(&row));
-        assert_eq!(store.profiles().unwrap(), [row.clone()]);
+        assert_eq!(store.profiles().unwrap(), std::slice::from_ref(&row));
         store.delete_profile("web").unwrap();
         assert_eq!(store.profile("web").unwrap(), None);
         let bare = ProfileRow {

@@ -8,7 +8,7 @@ use crate::{
     run::Ran,
 };
 use fvm_vmm::api::{
-    ApiError, ErrorKind,
+    ApiError, ErrorKind, ImportHeader,
     stream::{Decoder, Item, SparseDigest},
 };
 use http_body_util::BodyExt;
@@ -74,7 +74,7 @@ fn answer(whole: bool) -> Answer {
 
 async fn digest(request: Request<Incoming>) -> Option<[u8; 32]> {
     let mut body = request.into_body();
-    let mut decoder = Decoder::default();
+    let mut decoder = Decoder::<ImportHeader>::default();
     let mut end = None;
     while let Some(Ok(frame)) = body.frame().await {
         decoder.push(&frame.into_data().unwrap());

@@ -75,6 +75,10 @@ pub(crate) enum Command {
     Init(commands::init::Init),
     /// Show what this host has: pool, network, KVM
     Status(commands::status::Status),
+    /// Look at the pool, extend, check and repair it
+    Pool(commands::pool::Pool),
+    /// Show what VMs and images take of the pool
+    DiskUsage(commands::disk_usage::DiskUsage),
     /// Import, export and manage images
     Image(commands::image::Image),
     /// Name an image together with how VMs are made of it

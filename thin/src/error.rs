@@ -142,6 +142,24 @@ pub enum Error {
         /// How it is.
         health: String,
     },
+    /// A program of thin-provisioning-tools cannot be run.
+    #[error("cannot run {program} (package thin-provisioning-tools)")]
+    NoTool {
+        /// The program.
+        program: &'static str,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A program of thin-provisioning-tools failed.
+    #[error("{program} failed on {device}: {says}")]
+    Tool {
+        /// The program.
+        program: &'static str,
+        /// What it worked on.
+        device: PathBuf,
+        /// The last of what it said.
+        says: String,
+    },
     /// Several things failed; the first is the cause, or all are failures of one teardown.
     #[error("{}", Listed(.0))]
     Several(Vec<Error>),
@@ -189,7 +207,8 @@ impl Error {
         match self {
             Self::NoDeviceMapper { source, .. }
             | Self::DeviceMapper { source, .. }
-            | Self::Io { source, .. } => source.raw_os_error(),
+            | Self::Io { source, .. }
+            | Self::NoTool { source, .. } => source.raw_os_error(),
             Self::Several(errors) => errors.first().and_then(Self::raw_os_error),
             _ => None,
         }

@@ -31,6 +31,7 @@ mod probe;
 pub mod recovery;
 mod stream;
 mod table;
+mod tools;
 mod units;
 mod volume;
 
@@ -43,8 +44,9 @@ pub use kernel::block::Access;
 pub use kernel::dm::Flush;
 pub use kernel::loopdev::LoopState;
 pub use pool::{
-    Backing, CommitError, DEFAULT_CHUNK, Discards, Extents, KernelState, LARGE_POOL,
-    LARGE_POOL_CHUNK, Message, MetadataSnapshot, Pool, PoolMode, PoolSpec, PoolStatus, Usage,
+    Backing, CommitError, DEFAULT_CHUNK, Discards, Extents, IdleMetadata, Inspection, KernelState,
+    LARGE_POOL, LARGE_POOL_CHUNK, METADATA_MAX, Message, MetadataSnapshot, Pool, PoolMode,
+    PoolSpec, PoolStatus, Repaired, Usage, Verdict, VolumeUsage,
 };
 pub use probe::probe;
 pub use stream::{

@@ -1,5 +1,9 @@
 //! `/etc/fvm/fvm.toml`: read once at start and again by `fvm init`, checked as a whole.
 
+mod pool;
+
+pub use pool::PoolConfig;
+
 use crate::api::VmNumber;
 use fvm_netd::Subnet;
 use serde::Deserialize;
@@ -66,6 +70,8 @@ pub struct Config {
     pub lease_time_s: u32,
     /// VM number N runs as this uid and gid plus N.
     pub uid_base: u32,
+    /// How the pool is looked after.
+    pub pool: PoolConfig,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +80,8 @@ struct File {
     network: NetworkTable,
     #[serde(default)]
     vm: VmTable,
+    #[serde(default)]
+    pool: pool::PoolTable,
 }
 
 #[derive(Deserialize)]
@@ -140,7 +148,7 @@ impl Config {
     /// # Errors
     /// When it is malformed or has a value that makes no sense.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let File { network, vm } =
+        let File { network, vm, pool } =
             toml::from_str(text).map_err(|error| ConfigError::Malformed {
                 path: path.to_owned(),
                 problem: error.to_string().trim_end().to_owned(),
@@ -204,6 +212,9 @@ impl Config {
                     .into(),
             ));
         }
+        let pool = pool
+            .check()
+            .map_err(|(key, problem)| invalid(key, problem))?;
         Ok(Self {
             subnet,
             first_number,
@@ -212,6 +223,7 @@ impl Config {
             domain: network.domain,
             lease_time_s: network.lease_time_s,
             uid_base: vm.uid_base,
+            pool,
         })
     }
 
@@ -335,6 +347,26 @@ mod tests {
             (
                 "[network]\nsubnet = '192.168.22.0/24'\n[vm]\nuid_base = 0",
                 "vm.uid_base",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\n[pool]\nwatermark_percent = 101",
+                "pool.watermark_percent",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\n[pool]\nextend_at_percent = 0",
+                "pool.extend_at_percent",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\n[pool]\nextend_by_percent = 0",
+                "pool.extend_by_percent",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\n[pool]\nextend_limit_gib = 9999999999",
+                "pool.extend_limit_gib",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\n[pool]\nlimit = 1",
+                "limit",
             ),
             ("network = 7", "network"),
         ] {

@@ -50,6 +50,12 @@ pub const POINTS: &[&str] = &[
     "start/prepared",
     "start/spawned",
     "start/recorded",
+    "extend/grown",
+    "extend/recorded",
+    "extend/reloaded",
+    "repair/down",
+    "repair/saved",
+    "repair/swapped",
 ];
 
 /// Kills the process here if the environment asks for it.

@@ -4,6 +4,7 @@ pub(crate) mod compact;
 pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod disk_usage;
 pub(crate) mod export;
 pub(crate) mod image;
 mod image_check;
@@ -11,6 +12,7 @@ mod import;
 pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod pool;
 pub(crate) mod profile;
 pub(crate) mod resize;
 pub(crate) mod snapshot;
@@ -83,6 +85,8 @@ impl Command {
         match self {
             Self::Init(command) => command.run(context).await,
             Self::Status(command) => command.run(context).await,
+            Self::Pool(command) => command.run(context).await,
+            Self::DiskUsage(command) => command.run(context).await,
             Self::Image(command) => command.run(context).await,
             Self::Profile(command) => command.run(context).await,
             Self::Export(command) => command.run(context).await,

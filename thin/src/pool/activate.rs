@@ -16,9 +16,9 @@ use super::header::CONTENT_START;
 use super::{Backing, Pool, PoolSpec, backing};
 
 /// Bringing up one pool: what was made so far, to be taken away if the rest fails.
-struct Activation<'a> {
+pub(super) struct Activation<'a> {
     dm: &'a Dm,
-    spec: &'a PoolSpec,
+    pub(super) spec: &'a PoolSpec,
     made: Vec<Part>,
 }
 
@@ -36,11 +36,8 @@ impl Pool {
     pub fn activate(spec: PoolSpec) -> Result<Self> {
         spec.validate()?;
         let dm = Dm::open()?;
-        let mut activation = Activation {
-            dm: &dm,
-            spec: &spec,
-            made: Vec::new(),
-        };
+        super::idle::drop_stray_spare(&dm, &spec);
+        let mut activation = Activation::new(&dm, &spec);
         match activation.run() {
             Ok(Outcome::Changed) => info!(pool = %spec.name, "pool activated"),
             Ok(Outcome::Unchanged) => info!(pool = %spec.name, "pool was active already"),
@@ -87,6 +84,26 @@ impl Pool {
         Ok(Outcome::Changed)
     }
 
+    /// Takes a pool down with its volumes, as far as nobody uses them.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] while a volume is open, before anything is touched. Otherwise as [`Pool::deactivate`].
+    pub fn shut_down(spec: &PoolSpec) -> Result<Outcome> {
+        let dm = Dm::open()?;
+        let mut volumes = devices_of(&dm, spec)?;
+        volumes.retain(|device| matches!(device.identity.kind, Kind::Volume { .. }));
+        if let Some(used) = volumes.iter().find(|volume| volume.open_count > 0) {
+            return Err(Error::Busy {
+                device: used.identity.name(),
+                open_count: used.open_count,
+            });
+        }
+        for volume in volumes {
+            device::remove(&dm, &volume.identity)?;
+        }
+        Self::deactivate(spec)
+    }
+
     /// The loop devices under the pool as the kernel reports them, none where it lies on block devices.
     ///
     /// # Errors
@@ -113,7 +130,7 @@ impl Pool {
     }
 }
 
-fn devices_of(dm: &Dm, spec: &PoolSpec) -> Result<Vec<device::ActiveDevice>> {
+pub(super) fn devices_of(dm: &Dm, spec: &PoolSpec) -> Result<Vec<device::ActiveDevice>> {
     let mut devices = device::list(dm)?;
     devices
         .retain(|found| found.identity.pool == spec.name && found.identity.pool_uuid == spec.uuid);
@@ -134,7 +151,7 @@ pub(super) fn linear_of(dm: &Dm, spec: &PoolSpec, part: Part) -> Result<Option<L
 }
 
 /// Removes parts, the last one first, past failures.
-fn take_down(dm: &Dm, spec: &PoolSpec, made: Vec<Part>) -> Result<()> {
+pub(super) fn take_down(dm: &Dm, spec: &PoolSpec, made: Vec<Part>) -> Result<()> {
     let failures = made
         .into_iter()
         .rev()
@@ -143,7 +160,15 @@ fn take_down(dm: &Dm, spec: &PoolSpec, made: Vec<Part>) -> Result<()> {
     Error::all(failures)
 }
 
-impl Activation<'_> {
+impl<'a> Activation<'a> {
+    pub(super) fn new(dm: &'a Dm, spec: &'a PoolSpec) -> Self {
+        Self {
+            dm,
+            spec,
+            made: Vec::new(),
+        }
+    }
+
     fn run(&mut self) -> Result<Outcome> {
         let data_room = backing::check(self.spec, Part::Data, &self.spec.data)?;
         let metadata_room = backing::check(self.spec, Part::Metadata, &self.spec.metadata)?;
@@ -177,7 +202,12 @@ impl Activation<'_> {
         ensured
     }
 
-    fn part(&mut self, part: Part, backing: &Backing, content: Bytes) -> Result<Ensured> {
+    pub(super) fn part(
+        &mut self,
+        part: Part,
+        backing: &Backing,
+        content: Bytes,
+    ) -> Result<Ensured> {
         // Held open until the device on top holds it: autoclear drops it with its last user.
         let (device, held) = self.block_device(part, backing, content)?;
         let wanted = Linear {

@@ -239,7 +239,7 @@ pub(super) fn check(spec: &PoolSpec, part: Part, backing: &Backing) -> Result<By
         Found::Nothing => return Err(not_ours("it is empty".into())),
         Found::Other(holds) => return Err(not_ours(format!("it holds {holds}"))),
     };
-    if header.pool != spec.uuid || header.part != part {
+    if header.pool != spec.uuid || !header.serves_as(part) {
         return Err(not_ours(format!(
             "it is the {} of pool {}",
             role(header.part),
@@ -321,7 +321,7 @@ pub(super) fn release(spec: &PoolSpec, part: Part, backing: &Backing) -> Result<
         reason,
     };
     match header::examine(&read_up_to(&file, path, 0, HEADER_BYTES)?) {
-        Found::Fvm(header) if header.pool == spec.uuid && header.part == part => match backing {
+        Found::Fvm(header) if header.pool == spec.uuid && header.serves_as(part) => match backing {
             Backing::File { .. } => remove_file(path),
             Backing::Device { .. } => wipe_ends(&file, path, END_BYTES as u64),
         },

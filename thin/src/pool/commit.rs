@@ -171,14 +171,14 @@ impl Pool {
         Ok(())
     }
 
-    fn unwell(&self, health: String) -> Error {
+    pub(super) fn unwell(&self, health: String) -> Error {
         Error::Unwell {
             pool: self.spec.name.to_string(),
             health,
         }
     }
 
-    fn send(&self, text: &str) -> Result<()> {
+    pub(super) fn send(&self, text: &str) -> Result<()> {
         self.dm.message(&self.spec.identity(Part::Pool), text)
     }
 

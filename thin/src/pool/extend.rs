@@ -6,6 +6,7 @@ use crate::names::Part;
 use crate::units::Bytes;
 
 use super::activate::linear_of;
+use super::spec::{METADATA_BLOCK, METADATA_MAX};
 use super::{Backing, Pool, PoolSpec, backing};
 
 impl Pool {
@@ -31,17 +32,27 @@ impl Pool {
                 rule: format!("is less than the pool's {}", self.spec.data_size),
             });
         }
-        let metadata = wanted.metadata_size();
         // Metadata first: data without room to note them are of no use.
-        for (part, under, content) in [
-            (Part::Spare, &self.spec.spare, metadata),
-            (Part::Metadata, &self.spec.metadata, metadata),
-            (Part::Data, &self.spec.data, data_size),
-        ] {
-            backing::grow(part, under, content)?;
-            self.refresh_loop(part, under)?;
-        }
-        Ok(())
+        self.grow_metadata(wanted.metadata_size())?;
+        self.grow_part(Part::Data, &self.spec.data, data_size)
+    }
+
+    /// Makes metadata and spare at least so large, or as large as a device under them has become. The pool
+    /// itself does not change before the next [`Pool::activate`].
+    ///
+    /// # Errors
+    /// As [`Pool::grow_backings`].
+    pub fn grow_metadata(&self, size: Bytes) -> Result<()> {
+        let size = size.min(METADATA_MAX);
+        // What the spare cannot hold could not be repaired, and this fails before the metadata are larger.
+        let room = backing::capacity(&self.spec.metadata, METADATA_BLOCK)?.min(METADATA_MAX);
+        self.grow_part(Part::Spare, &self.spec.spare, size.max(room))?;
+        self.grow_part(Part::Metadata, &self.spec.metadata, size)
+    }
+
+    fn grow_part(&self, part: Part, under: &Backing, content: Bytes) -> Result<()> {
+        backing::grow(part, under, content)?;
+        self.refresh_loop(part, under)
     }
 
     fn refresh_loop(&self, part: Part, under: &Backing) -> Result<()> {

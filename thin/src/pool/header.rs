@@ -56,6 +56,13 @@ pub(crate) enum Found {
 }
 
 impl Header {
+    /// Whether it marks a backing that may be this part. Metadata and spare change places after a repair, and
+    /// the caller's store alone says which is which.
+    pub(crate) fn serves_as(&self, part: Part) -> bool {
+        let either = |part| matches!(part, Part::Metadata | Part::Spare);
+        self.part == part || either(self.part) && either(part)
+    }
+
     /// The header's bytes: magic, version, stage, part, chunk (u32, u32, 8 bytes, u64; little endian),
     /// the pool's uuid, and a digest of all that.
     pub(crate) fn encode(&self) -> [u8; HEADER_BYTES] {
@@ -176,6 +183,26 @@ mod tests {
                 };
                 assert_eq!(examine(&header.encode()), Found::Fvm(header));
             }
+        }
+    }
+
+    #[test]
+    fn only_metadata_and_spare_change_places() {
+        let serves = |is, part| {
+            Header {
+                part: is,
+                ..header()
+            }
+            .serves_as(part)
+        };
+        for (is, part, expected) in [
+            (Part::Data, Part::Data, true),
+            (Part::Spare, Part::Metadata, true),
+            (Part::Metadata, Part::Spare, true),
+            (Part::Data, Part::Spare, false),
+            (Part::Metadata, Part::Data, false),
+        ] {
+            assert_eq!(serves(is, part), expected, "{is:?} as {part:?}");
         }
     }
 

@@ -21,17 +21,22 @@ mod extend;
 mod extents;
 mod format;
 mod header;
+mod idle;
 mod metadata_snapshot;
 mod origins;
 mod raw;
 mod spec;
 mod status;
+mod superblock;
+mod usage;
 
 pub use commit::{CommitError, KernelState, Message};
 pub use extents::Extents;
+pub use idle::{IdleMetadata, Repaired};
 pub use metadata_snapshot::MetadataSnapshot;
-pub use spec::{Backing, DEFAULT_CHUNK, LARGE_POOL, LARGE_POOL_CHUNK, PoolSpec};
+pub use spec::{Backing, DEFAULT_CHUNK, LARGE_POOL, LARGE_POOL_CHUNK, METADATA_MAX, PoolSpec};
 pub use status::{Discards, PoolMode, PoolStatus, Usage};
+pub use usage::{Inspection, Verdict, VolumeUsage};
 
 use crate::error::{Error, Result};
 use crate::kernel::dm::{Dm, Flush};

@@ -24,9 +24,10 @@ const CHUNK_STEP: Bytes = Bytes::kib(64);
 const CHUNK_MAX: Bytes = Bytes::mib(1);
 
 /// `THIN_METADATA_BLOCK_SIZE` in `drivers/md/dm-thin-metadata.h`.
-const METADATA_BLOCK: Bytes = Bytes::kib(4);
-/// `DM_SM_METADATA_MAX_BLOCKS` in `persistent-data/dm-space-map-metadata.h`; the kernel ignores more.
-const METADATA_MAX: Bytes = Bytes(255 * ((1 << 14) - 64) * METADATA_BLOCK.0);
+pub(super) const METADATA_BLOCK: Bytes = Bytes::kib(4);
+/// The most metadata that a pool can use: `DM_SM_METADATA_MAX_BLOCKS` in
+/// `persistent-data/dm-space-map-metadata.h`; the kernel ignores more.
+pub const METADATA_MAX: Bytes = Bytes(255 * ((1 << 14) - 64) * METADATA_BLOCK.0);
 const METADATA_MIN: Bytes = Bytes::mib(16);
 /// The kernel's rule of thumb (`thin-provisioning.rst`) is 48 bytes a chunk, enough for one mapping of
 /// each; twice that leaves room for snapshots that have gone their own ways.

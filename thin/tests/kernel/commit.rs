@@ -4,13 +4,12 @@ use std::os::unix::fs::FileExt;
 
 use fvm_thin::recovery::{Pending, PendingKind, Recovery, plan};
 use fvm_thin::{
-    Access, Backing, Bytes, Error, Flush, KernelState, Message, Pool, PoolMode, PoolSpec, ThinId,
-    TransactionId,
+    Access, Bytes, Error, Flush, KernelState, Message, Pool, PoolMode, ThinId, TransactionId,
 };
 
 use crate::host::{
-    TestPool, active_volume, create, dmsetup, fill, id, need_host, read, run, snapshot,
-    transaction, volume,
+    TestPool, active_volume, create, dmsetup, fill, id, let_metadata_writes_fail, need_host,
+    on_flaky_metadata, read, run, snapshot, transaction, volume,
 };
 
 const SIZE: Bytes = Bytes::mib(128);
@@ -278,41 +277,6 @@ fn a_batch_broken_off_in_its_middle_is_undone() {
     // Again, as after a crash in the midst of it.
     pool.undo_create(store, &made).unwrap();
     assert!(pool.undo_create(store.next(), &made).is_err());
-}
-
-/// A pool on a metadata device whose writes can be made to fail.
-fn on_flaky_metadata(test: &mut TestPool) -> Pool {
-    let under = test.make_loop("flaky", Bytes::mib(20));
-    let table = format!("0 40960 linear {} 0", under.display());
-    let path = test.make_device("flaky", &table);
-    test.spec = PoolSpec {
-        metadata: Backing::Device { path },
-        ..test.spec.clone()
-    };
-    Pool::format(&test.spec).unwrap();
-    Pool::activate(test.spec.clone()).unwrap()
-}
-
-fn let_metadata_writes_fail(test: &TestPool, fail: bool) {
-    let device = test.device_name("flaky");
-    let under = run(
-        "losetup",
-        &[
-            "-n",
-            "-O",
-            "NAME",
-            "-j",
-            test.path("flaky").to_str().unwrap(),
-        ],
-    );
-    let table = if fail {
-        format!("0 40960 flakey {under} 0 0 3600 1 error_writes")
-    } else {
-        format!("0 40960 linear {under} 0")
-    };
-    dmsetup(&["load", &device, "--table", &table]);
-    dmsetup(&["suspend", "--noflush", "--nolockfs", &device]);
-    dmsetup(&["resume", &device]);
 }
 
 /// The reason for all of this: the kernel answers "done" to messages that it could not write.

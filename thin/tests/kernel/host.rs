@@ -316,3 +316,39 @@ pub(crate) fn read(volume: &Volume, offset: u64, length: usize) -> Vec<u8> {
     file.read_exact_at(bytes, offset).unwrap();
     bytes.to_vec()
 }
+
+/// A pool on a metadata device whose writes can be made to fail.
+pub(crate) fn on_flaky_metadata(test: &mut TestPool) -> Pool {
+    let under = test.make_loop("flaky", Bytes::mib(20));
+    let table = format!("0 40960 linear {} 0", under.display());
+    let path = test.make_device("flaky", &table);
+    test.spec = PoolSpec {
+        metadata: Backing::Device { path },
+        ..test.spec.clone()
+    };
+    Pool::format(&test.spec).unwrap();
+    Pool::activate(test.spec.clone()).unwrap()
+}
+
+/// Makes its writes fail, or work again.
+pub(crate) fn let_metadata_writes_fail(test: &TestPool, fail: bool) {
+    let device = test.device_name("flaky");
+    let under = run(
+        "losetup",
+        &[
+            "-n",
+            "-O",
+            "NAME",
+            "-j",
+            test.path("flaky").to_str().unwrap(),
+        ],
+    );
+    let table = if fail {
+        format!("0 40960 flakey {under} 0 0 3600 1 error_writes")
+    } else {
+        format!("0 40960 linear {under} 0")
+    };
+    dmsetup(&["load", &device, "--table", &table]);
+    dmsetup(&["suspend", "--noflush", "--nolockfs", &device]);
+    dmsetup(&["resume", &device]);
+}

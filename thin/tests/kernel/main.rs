@@ -13,6 +13,7 @@ mod crash;
 mod host;
 mod life;
 mod metadata;
+mod repair;
 mod size;
 mod udev;
 mod volumes;

@@ -3,7 +3,7 @@
 use super::{ImageName, VmSet};
 use serde::{Deserialize, Serialize};
 
-/// The size that a disk is to have.
+/// The size that a disk, or the pool, is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskSize {

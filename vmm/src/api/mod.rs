@@ -10,6 +10,7 @@ mod host;
 mod image;
 mod names;
 mod numbers;
+mod pool;
 mod profile;
 pub mod routes;
 mod snapshot;
@@ -28,6 +29,11 @@ pub use image::{
 };
 pub use names::{ImageName, InvalidName, ProfileName, SnapshotName, VmName};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};
+pub use pool::{
+    ActivePool, DiskUsageReport, DiskUsageRequest, ExtendPool, ExtendReport, Fill, HostFileSystem,
+    ImageUsage, LoopReport, OwnerUsage, PoolBacking, PoolCheckReport, PoolLimits, PoolStatusReport,
+    RepairPool, RepairReport, VmUsage, VolumeSpace,
+};
 pub use profile::{CreateProfile, Hook, HookKind, MAX_HOOK_BYTES, ProfileList, ProfileReport};
 pub use snapshot::{Consistency, CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotReport};
 pub use vm::{

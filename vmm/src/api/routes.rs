@@ -5,6 +5,11 @@
 //! | `GET /v1/host` | | `HostReport` |
 //! | `POST /v1/host/init` | `InitRequest` | lines, `InitReport` |
 //! | `POST /v1/host/remove` | | lines, `RemoveReport` |
+//! | `GET /v1/pool` | | `PoolStatusReport` |
+//! | `POST /v1/pool/extend` | `ExtendPool` | lines, `ExtendReport` |
+//! | `POST /v1/pool/check` | | lines, `PoolCheckReport` |
+//! | `POST /v1/pool/repair` | `RepairPool` | lines, `RepairReport` |
+//! | `POST /v1/pool/usage` | `DiskUsageRequest` | lines, `DiskUsageReport` |
 //! | `GET /v1/images` | | `ImageList` |
 //! | `POST /v1/images/{name}` | a block stream, see `stream` | lines, `ImageReport` |
 //! | `GET /v1/images/{name}` | | `ImageReport` |
@@ -39,6 +44,16 @@ pub const HOST: &str = "/v1/host";
 pub const INIT: &str = "/v1/host/init";
 /// → `RemoveReport`
 pub const REMOVE: &str = "/v1/host/remove";
+/// `PoolStatusReport`
+pub const POOL: &str = "/v1/pool";
+/// `ExtendPool` → `ExtendReport`
+pub const POOL_EXTEND: &str = "/v1/pool/extend";
+/// → `PoolCheckReport`
+pub const POOL_CHECK: &str = "/v1/pool/check";
+/// `RepairPool` → `RepairReport`
+pub const POOL_REPAIR: &str = "/v1/pool/repair";
+/// `DiskUsageRequest` → `DiskUsageReport`
+pub const POOL_USAGE: &str = "/v1/pool/usage";
 /// `ImageList`
 pub const IMAGES: &str = "/v1/images";
 /// `ProfileList`

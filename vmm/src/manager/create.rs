@@ -51,7 +51,7 @@ impl Manager {
                 ..vm
             });
         }
-        host.check_pool_takes_vms()?;
+        self.check_pool_takes_more(&host)?;
         fault::point("create/validated");
 
         match new.as_slice() {

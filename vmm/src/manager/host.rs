@@ -12,11 +12,10 @@ use crate::{
     },
     config::Config,
     kvm::{self, KvmHealth},
-    paths::Paths,
     store::{PoolRow, Store, VolumeRow},
 };
 use fvm_netd::{HostId, MacAddr, names::Nic, net};
-use fvm_thin::{Backing, Bytes, Flush, Pool, PoolSpec, VolumeSpec};
+use fvm_thin::{Backing, Bytes, Flush, Outcome, Pool, PoolSpec, VolumeSpec};
 use std::{
     net::Ipv4Addr,
     path::{Path, PathBuf},
@@ -26,8 +25,6 @@ use std::{
 
 /// The pool's short name, part of every device's name.
 pub(super) const POOL_NAME: &str = "main";
-/// No new VMs when the pool is fuller than this: those that are there need what is left.
-const WATERMARK_PERCENT: u8 = 95;
 /// How long the self-test of KVM may take.
 const KVM_TEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// This very program, also after another was installed in its place.
@@ -107,31 +104,6 @@ impl Host {
             ..spec
         })
     }
-
-    /// Refuses new VMs when the pool is not well or too full.
-    pub(super) fn check_pool_takes_vms(&self) -> Result<()> {
-        let status = self
-            .pool
-            .status(Flush::None)
-            .map_err(|error| failed("reading the thin pool's status", &error))?;
-        if !status.is_well() {
-            return Err(ApiError::new(
-                ErrorKind::HostNotAble,
-                format!("the thin pool is {}", status.health()),
-            ));
-        }
-        for (what, usage) in [("data", status.data), ("metadata", status.metadata)] {
-            let percent = usage.percent();
-            if percent > WATERMARK_PERCENT {
-                return Err(ApiError::new(
-                    ErrorKind::Refused,
-                    format!("the thin pool's {what} is {percent} % full, and new VMs are refused above {WATERMARK_PERCENT} %"),
-                )
-                .hint("`fvm list` and `fvm image list` show what could be deleted"));
-            }
-        }
-        Ok(())
-    }
 }
 
 pub(super) fn parse_uuid(text: &str) -> Result<uuid::Uuid> {
@@ -140,7 +112,7 @@ pub(super) fn parse_uuid(text: &str) -> Result<uuid::Uuid> {
 }
 
 /// How the pool in the store is made up.
-pub(super) fn pool_spec(paths: &Paths, row: &PoolRow) -> Result<PoolSpec> {
+pub(super) fn pool_spec(row: &PoolRow) -> Result<PoolSpec> {
     let backing = |half: &crate::store::BackingRow| {
         let path = PathBuf::from(&half.path);
         if half.is_device {
@@ -163,12 +135,10 @@ pub(super) fn pool_spec(paths: &Paths, row: &PoolRow) -> Result<PoolSpec> {
         data: backing(&row.pool.data),
         data_size,
         metadata: backing(&row.pool.metadata),
-        spare: Backing::File {
-            path: paths.pool_dir().join("metadata-spare"),
-        },
+        spare: backing(&row.pool.spare),
         chunk: Bytes(row.pool.chunk_bytes),
-        // The kernel tells once less than a tenth is free.
-        low_water: Bytes(data_size.0 / 10),
+        // Of no meaning but for a pool that is brought up, where the configuration has it.
+        low_water: Bytes(0),
     })
 }
 
@@ -241,7 +211,10 @@ impl Manager {
                     first_number: host.config.first_number,
                     last_number: host.config.last_number,
                 });
-                report.trouble = self.netd.trouble();
+                report.trouble = self
+                    .netd
+                    .trouble()
+                    .or_else(|| self.pool_trouble(&host.pool));
             }
             Err(error) if report.initialised => report.trouble = Some(error.message),
             Err(_) => {}
@@ -282,7 +255,12 @@ impl Manager {
                     kind: ErrorKind::HostNotAble,
                     ..error.clone()
                 }
-                .hint("`sudo fvm init` checks everything again"),
+                .hint(
+                    error
+                        .hint
+                        .clone()
+                        .unwrap_or_else(|| "`sudo fvm init` checks everything again".into()),
+                ),
             ),
         });
         match result? {
@@ -310,11 +288,22 @@ impl Manager {
         for warning in &report.warnings {
             tracing::warn!("{warning}");
         }
-        let pool = Pool::activate(pool_spec(&self.paths, &row)?)
-            .map_err(|error| failed("activating the thin pool", &error))?;
-        self.journal.recover(&self.store, &pool)?;
-        pool.release_stale_metadata_snapshot()
-            .map_err(|error| failed("releasing a metadata snapshot that is left over", &error))?;
+        let mut spec = pool_spec(&row)?;
+        spec.low_water = config.pool.low_water(spec.data_size);
+        let pool = Pool::activate(spec).map_err(|error| {
+            failed("activating the thin pool", &error)
+                .hint("if its metadata are damaged, `sudo fvm pool repair` is the way back")
+        })?;
+        // Held by nobody of this process, so by an fvmd that was killed.
+        match pool.release_stale_metadata_snapshot() {
+            Ok(Outcome::Unchanged) => {}
+            Ok(Outcome::Changed) => tracing::warn!("released a metadata snapshot that was left"),
+            Err(error) => tracing::warn!(%error, "cannot release a metadata snapshot"),
+        }
+        // A pool that takes no change must not keep VMs that run from being looked after.
+        if let Err(error) = self.journal.recover(&self.store, &pool) {
+            tracing::error!(error = %error.message, "pool and store are not in step");
+        }
         let memory_mib = total_memory_mib()?;
         Ok(Some(Arc::new(Host {
             config,

@@ -85,7 +85,7 @@ impl Manager {
             Some(size) => checked_size(size)?,
             None => MAX_IMAGE,
         };
-        host.check_pool_takes_vms()?;
+        self.check_pool_takes_more(&host)?;
 
         let private = self.private.enter();
         let uuid = private.uuid;

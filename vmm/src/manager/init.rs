@@ -246,6 +246,7 @@ impl Manager {
             data,
             data_bytes: data_bytes.round_down(chunk).0,
             metadata: backing(&request.metadata_device, "metadata"),
+            spare: backing(&None, "metadata-spare"),
             chunk_bytes: chunk.0,
         })
     }
@@ -295,13 +296,10 @@ impl Manager {
     fn make_pool(&self, new: &NewPool) -> Result<()> {
         let dir = self.paths.pool_dir();
         fs::create_dir_all(&dir).map_err(|error| file("making", &dir, &error))?;
-        let spec = host::pool_spec(
-            &self.paths,
-            &PoolRow {
-                pool: new.clone(),
-                transaction_id: 0,
-            },
-        )?;
+        let spec = host::pool_spec(&PoolRow {
+            pool: new.clone(),
+            transaction_id: 0,
+        })?;
         self.store.set_setting(POOL_IS_UNFINISHED, "yes")?;
         self.store.insert_pool(new)?;
         if let Err(error) = Pool::format(&spec) {
@@ -331,7 +329,7 @@ impl Manager {
             return Ok(());
         }
         if let Some(row) = self.store.pool()? {
-            let spec = host::pool_spec(&self.paths, &row)?;
+            let spec = host::pool_spec(&row)?;
             Pool::destroy(&spec)
                 .map_err(|error| failed("taking an unfinished pool away", &error))?;
             self.store.delete_pool()?;

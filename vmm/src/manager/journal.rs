@@ -19,7 +19,7 @@ use fvm_thin::{
     Flush, Message, Pool, ThinId, TransactionId,
     recovery::{self, Recovery},
 };
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The one writer of thin metadata. Holds no state of its own but the lock.
 #[derive(Debug, Default)]
@@ -168,8 +168,23 @@ impl Journal {
 
     /// Finishes or undoes what an earlier process left half-done.
     pub(super) fn recover(&self, store: &Store, pool: &Pool) -> Result<()> {
-        let _alone = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.hold();
         recover(store, pool)
+    }
+
+    /// Keeps everybody from changing thin metadata until what is returned is dropped.
+    pub(super) fn hold(&self) -> MutexGuard<'_, ()> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why pool and store cannot be brought into step, if they cannot; what recovery resolves is nothing.
+    pub(super) fn disagreement(&self, store: &Store, pool: &Pool) -> Option<ApiError> {
+        let _still = self.hold();
+        match planned(store, pool) {
+            Ok((Recovery::Refuse(reason), ..)) => Some(disagree(reason)),
+            Ok(_) => None,
+            Err(error) => Some(error),
+        }
     }
 
     fn transact<T>(
@@ -179,7 +194,7 @@ impl Journal {
         faults: &Faults,
         begin: impl FnOnce() -> Result<(T, Vec<Message>)>,
     ) -> Result<T> {
-        let _alone = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.hold();
         recover(store, pool)?;
         let from = TransactionId(transaction_id(store)?);
         let (value, messages) = begin()?;
@@ -201,7 +216,8 @@ impl Journal {
     }
 }
 
-fn recover(store: &Store, pool: &Pool) -> Result<()> {
+/// What has to be done first, with the pool's transaction id and the note of the store.
+fn planned(store: &Store, pool: &Pool) -> Result<(Recovery, TransactionId, Option<Pending>)> {
     let status = pool
         .status(Flush::None)
         .map_err(|error| failed("reading the thin pool's status", &error))?;
@@ -211,6 +227,19 @@ fn recover(store: &Store, pool: &Pool) -> Result<()> {
         TransactionId(transaction_id(store)?),
         pending.as_ref().map(note),
     );
+    Ok((plan, status.transaction, pending))
+}
+
+fn disagree(reason: recovery::Refusal) -> ApiError {
+    ApiError::new(
+        ErrorKind::HostNotAble,
+        format!("the thin pool and the state store disagree: {reason}"),
+    )
+    .hint("nothing was changed and nothing will be until this is resolved; VMs that run go on")
+}
+
+fn recover(store: &Store, pool: &Pool) -> Result<()> {
+    let (plan, transaction, pending) = planned(store, pool)?;
     let ids = match &pending {
         Some(pending) => pending
             .thin_ids
@@ -223,14 +252,14 @@ fn recover(store: &Store, pool: &Pool) -> Result<()> {
         Recovery::Clean => Ok(()),
         Recovery::UndoCreate => {
             tracing::warn!(?ids, "undoing a create that was interrupted");
-            pool.undo_create(status.transaction, &ids)
+            pool.undo_create(transaction, &ids)
                 .map_err(|error| failed("undoing an interrupted create", &error))?;
             Ok(store.undo_create()?)
         }
         Recovery::RedoDelete => {
             tracing::warn!(?ids, "finishing a delete that was interrupted");
             let messages: Vec<Message> = ids.iter().map(|&id| Message::Delete { id }).collect();
-            pool.commit(status.transaction, &messages)
+            pool.commit(transaction, &messages)
                 .map_err(|error| failed("finishing an interrupted delete", &error))?;
             Ok(store.settle()?)
         }
@@ -238,13 +267,7 @@ fn recover(store: &Store, pool: &Pool) -> Result<()> {
             tracing::warn!(?ids, "settling an operation that the pool had finished");
             Ok(store.settle()?)
         }
-        Recovery::Refuse(reason) => Err(ApiError::new(
-            ErrorKind::HostNotAble,
-            format!("the thin pool and the state store disagree: {reason}"),
-        )
-        .hint(
-            "nothing was changed and nothing will be until this is resolved; VMs that run go on",
-        )),
+        Recovery::Refuse(reason) => Err(disagree(reason)),
     }
 }
 

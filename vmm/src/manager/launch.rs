@@ -64,6 +64,7 @@ impl Manager {
         if row.cpus != domain.vcpus() {
             domain.set_vcpus(row.cpus);
         }
+        templates::hold_on_write_errors(&mut domain, &row.name);
         let (accel, warning) = self.accelerator();
         if let Some(warning) = &warning {
             progress.warn(Some(row.number), warning.clone());

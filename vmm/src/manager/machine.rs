@@ -9,6 +9,8 @@
 //!      |<------------------------------------------- released, with a cause <-- released
 //! ```
 //!
+//! A machine that is held ([`Held`]) is `Paused` by QEMU itself; the pool's keeper (`pool/keeper.rs`) lets it go on.
+//!
 //! A VM without an entry is stopped, or crashed if its row has a cause. The supervisor (`supervise.rs`)
 //! moves a machine from `Running` on, and alone takes its entry away, after everything that was made
 //! for the run has been released.
@@ -24,6 +26,36 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// How long QEMU may take to answer a command.
+const QMP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why QEMU holds a guest whose disk it could not write. The guest has not been told: its write is still to
+/// be done, and is done when it goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Held {
+    /// The pool has no space left.
+    PoolFull,
+    /// The file system below the pool has none.
+    HostFull,
+    /// The disk does not work, for another reason.
+    DiskError,
+}
+
+impl Held {
+    /// What is said of it.
+    pub(super) fn cause(self) -> &'static str {
+        match self {
+            Self::PoolFull => "the pool is full; it goes on by itself when there is space",
+            Self::HostFull => {
+                "the file system below the pool is full; it goes on by itself when there is space"
+            }
+            Self::DiskError => {
+                "its disk cannot be written; `fvm pool status` says more, `fvm start` lets it try again"
+            }
+        }
+    }
+}
+
 /// Where a machine stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Standing {
@@ -31,6 +63,8 @@ pub(super) struct Standing {
     pub(super) state: VmState,
     /// Why it is paused.
     pub(super) cause: Option<String>,
+    /// It is paused because its disk could not be written, and goes on where it was.
+    pub(super) held: Option<Held>,
     /// Somebody asked for its end, so that end is no crash.
     pub(super) end_was_asked_for: bool,
     /// It has ended and been released.
@@ -82,6 +116,7 @@ impl Machine {
             standing: Mutex::new(Standing {
                 state: VmState::Running,
                 cause: None,
+                held: None,
                 end_was_asked_for: false,
                 gone: false,
             }),
@@ -103,6 +138,14 @@ impl Machine {
     pub(super) fn update(&self, change: impl FnOnce(&mut Standing)) {
         change(&mut self.lock());
         self.changed.notify_all();
+    }
+
+    /// Lets the guest go on where it was held; its supervisor sees that it does.
+    pub(super) fn go_on(&self) -> Result<(), qemu::qmp::QmpError> {
+        self.qmp
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .cont(QMP_TIMEOUT)
     }
 
     /// Waits until it has ended and been released; false if that took longer than `timeout`.

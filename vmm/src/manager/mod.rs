@@ -31,6 +31,7 @@ mod locks;
 mod machine;
 mod netd;
 mod open;
+mod pool;
 mod private;
 mod profile;
 mod progress;
@@ -117,6 +118,13 @@ impl Manager {
             HostState::Trouble(error) => Err(error.clone()),
             HostState::Ready(host) => Ok(host.clone()),
         }
+    }
+
+    fn host_state(&self) -> HostState {
+        self.host
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn set_host(&self, state: HostState) {

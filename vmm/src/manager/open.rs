@@ -52,6 +52,9 @@ impl Manager {
         manager
             .watch_netd()
             .map_err(|error| failed("starting a thread", &error))?;
+        manager
+            .keep_pool()
+            .map_err(|error| failed("starting a thread", &error))?;
         Ok(manager)
     }
 }

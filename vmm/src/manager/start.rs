@@ -1,6 +1,11 @@
 //! `start`: a VM's QEMU is launched, each VM by itself.
 
-use super::{Manager, Progress, batch::side_by_side, error::Result, machine::Entry};
+use super::{
+    Manager, Progress,
+    batch::side_by_side,
+    error::{Result, failed},
+    machine::Entry,
+};
 use crate::{
     api::{Action, ApiError, BatchReport, ErrorKind, StartVms, VmNumber, VmReport},
     manager::Caller,
@@ -32,6 +37,13 @@ impl Manager {
         let _alone = self.vm_locks.lock(number);
         let row = self.lasting_vm_row(number)?;
         match self.machines.get(number) {
+            Some(Entry::Up(machine)) if machine.standing().held.is_some() => {
+                progress.step(Some(number), "letting it go on");
+                machine
+                    .go_on()
+                    .map_err(|error| failed(format!("letting VM {number} go on"), &error))?;
+                return self.report(&host, &row);
+            }
             Some(Entry::Up(machine)) => {
                 let state = machine.standing().state;
                 return Err(ApiError::new(

@@ -5,7 +5,7 @@
 
 use super::{
     Manager, boot,
-    machine::{Machine, Standing},
+    machine::{Held, Machine, Standing},
 };
 use crate::{
     api::{VmNumber, VmState},
@@ -87,8 +87,14 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
     let mut last_words = LastWords::default();
     match Client::connect(&paths.events_socket(), QMP_TIMEOUT) {
         Ok(mut events) => {
-            match events.status(QMP_TIMEOUT) {
-                Ok(state) => machine.update(|standing| follow_state(standing, &state)),
+            let found = events
+                .status(QMP_TIMEOUT)
+                .and_then(|state| Ok((state, events.disk_is_full(QMP_TIMEOUT)?)));
+            match found {
+                Ok((state, is_full)) => {
+                    machine.update(|standing| follow_state(standing, &state, is_full));
+                    blame_host(manager, machine);
+                }
                 Err(error) => tracing::warn!(vm = %number, %error, "cannot ask for the state"),
             }
             while !has_exited(machine) {
@@ -97,6 +103,7 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
                         tracing::debug!(vm = %number, event = %event.name, data = %event.data, "event");
                         last_words.hear(&event);
                         machine.update(|standing| follow_event(standing, &event));
+                        blame_host(manager, machine);
                     }
                     Ok(None) => limit_log(&paths.console_log(), number),
                     Err(QmpError::Closed { .. }) => break,
@@ -161,23 +168,52 @@ fn follow_event(standing: &mut Standing, event: &Event) {
         "RESUME" if standing.state == VmState::Paused => {
             standing.state = VmState::Running;
             standing.cause = None;
+            standing.held = None;
         }
         "BLOCK_IO_ERROR" if event.data["action"] == "stop" => {
-            standing.cause = Some(if event.data["nospace"] == true {
-                "the pool is full: it goes on when there is space again".into()
-            } else {
-                "its disk had an I/O error".into()
-            });
+            hold(
+                standing,
+                match event.data["nospace"] == true {
+                    true => Held::PoolFull,
+                    false => Held::DiskError,
+                },
+            );
         }
         "GUEST_PANICKED" => standing.cause = Some("the guest's kernel panicked".into()),
         _ => {}
     }
 }
 
-fn follow_state(standing: &mut Standing, state: &Status) {
+fn hold(standing: &mut Standing, held: Held) {
+    standing.held = Some(held);
+    standing.cause = Some(held.cause().into());
+}
+
+/// A disk that cannot be written may lie on a file system that is full: the kernel's words do not tell.
+fn blame_host(manager: &Weak<Manager>, machine: &Machine) {
+    if machine.standing().held == Some(Held::DiskError)
+        && manager
+            .upgrade()
+            .is_some_and(|manager| manager.host_file_system_is_full())
+    {
+        machine.update(|standing| hold(standing, Held::HostFull));
+    }
+}
+
+/// The state that a daemon finds when it connects. `is_full` says whether a disk error is for lack of space.
+fn follow_state(standing: &mut Standing, state: &Status, is_full: Option<bool>) {
     if standing.state == VmState::Running && !state.running {
         standing.state = VmState::Paused;
         standing.cause = Some(format!("QEMU says: {}", state.state));
+        if state.state == "io-error" {
+            hold(
+                standing,
+                match is_full {
+                    Some(true) => Held::PoolFull,
+                    Some(false) | None => Held::DiskError,
+                },
+            );
+        }
     }
 }
 

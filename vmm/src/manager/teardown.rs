@@ -87,7 +87,7 @@ impl Manager {
         let Some(row) = self.store.pool()? else {
             return Ok(());
         };
-        let spec = host::pool_spec(&self.paths, &row)?;
+        let spec = host::pool_spec(&row)?;
         Pool::destroy(&spec).map_err(|error| failed("taking the pool away", &error))?;
         self.store.delete_pool()?;
         for dir in [

@@ -3,7 +3,7 @@
 use super::error::{Result, file};
 use crate::{
     api::{ApiError, ErrorKind},
-    domain::{self, Disk, DiskSource, Domain, Macros, TemplateError, Warning},
+    domain::{self, Disk, DiskSource, Domain, ErrorPolicy, Macros, TemplateError, Warning},
     paths::Paths,
 };
 use std::io;
@@ -83,10 +83,27 @@ fn refusal(error: &TemplateError) -> ApiError {
     }
 }
 
+/// Has QEMU pause the guest when its own disk cannot be written, unless the template says otherwise: a write
+/// that was never done is done when there is space again, and the guest need not know.
+pub(super) fn hold_on_write_errors(domain: &mut Domain, vm_name: &str) {
+    let path = disk_path(vm_name);
+    for disk in &mut domain.devices.disks {
+        let is_own = matches!(&disk.source, DiskSource::Block(source) if *source == path);
+        if is_own && disk.error_policy.is_none() {
+            disk.error_policy = Some(ErrorPolicy::Stop);
+            // Nothing is gained by holding a guest that cannot read.
+            disk.read_error_policy.get_or_insert(ErrorPolicy::Report);
+        }
+    }
+}
+
+fn disk_path(vm_name: &str) -> String {
+    format!("/dev/{VOLUME_GROUP}/{vm_name}")
+}
+
 /// The disk of a template that is the VM's own; it may have empty drives beside it, and nothing else.
 pub(super) fn main_disk<'a>(domain: &'a Domain, vm_name: &str) -> Result<&'a Disk> {
-    let path = format!("/dev/{VOLUME_GROUP}/{vm_name}");
-    let main = domain.disk_at(&path).ok_or_else(|| {
+    let main = domain.disk_at(&disk_path(vm_name)).ok_or_else(|| {
         ApiError::new(
             ErrorKind::Usage,
             "the template has no disk that is the VM's own",

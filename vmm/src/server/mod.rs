@@ -12,8 +12,8 @@ mod upload;
 use crate::{
     api::{
         self, ApiError, CompactVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
-        ErrorKind, InitRequest, NamedSnapshots, RenameImage, ResizeImage, ResizeVms, StartVms,
-        StopVms, VerifyImage, VmNumber, routes,
+        DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, NamedSnapshots, RenameImage,
+        RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -45,6 +45,11 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::HOST, get(host))
         .route(routes::INIT, post(init))
         .route(routes::REMOVE, post(remove))
+        .route(routes::POOL, get(pool))
+        .route(routes::POOL_EXTEND, post(extend_pool))
+        .route(routes::POOL_CHECK, post(check_pool))
+        .route(routes::POOL_REPAIR, post(repair_pool))
+        .route(routes::POOL_USAGE, post(disk_usage))
         .route(routes::IMAGES, get(images))
         .route(
             "/v1/images/{name}",
@@ -182,6 +187,8 @@ macro_rules! operation {
 }
 
 operation!(init, InitRequest, init);
+operation!(extend_pool, ExtendPool, extend_pool);
+operation!(repair_pool, RepairPool, repair_pool);
 operation!(create, CreateVms, create);
 operation!(start, StartVms, start);
 operation!(stop, StopVms, stop);
@@ -198,6 +205,24 @@ async fn remove(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>
 
 async fn host(State(manager): Shared) -> Response {
     answer(move || manager.host_report()).await
+}
+
+async fn pool(State(manager): Shared) -> Response {
+    answer(move || manager.pool_status()).await
+}
+
+async fn check_pool(State(manager): Shared) -> Response {
+    lines::respond(move |progress| manager.check_pool(progress))
+}
+
+async fn disk_usage(
+    State(manager): Shared,
+    json: Result<Json<DiskUsageRequest>, JsonRejection>,
+) -> Response {
+    match body(json) {
+        Ok(request) => lines::respond(move |_| manager.disk_usage(&request)),
+        Err(error) => failure(&error),
+    }
 }
 
 async fn images(State(manager): Shared) -> Response {

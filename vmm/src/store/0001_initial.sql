@@ -17,6 +17,9 @@ CREATE TABLE pool (
     data_bytes     INTEGER NOT NULL,
     metadata_kind  TEXT NOT NULL CHECK (metadata_kind IN ('file', 'device')),
     metadata_path  TEXT NOT NULL,
+    -- A repair writes to the spare, and the two change places.
+    spare_kind     TEXT NOT NULL CHECK (spare_kind IN ('file', 'device')),
+    spare_path     TEXT NOT NULL,
     chunk_bytes    INTEGER NOT NULL,
     transaction_id INTEGER NOT NULL,
     next_thin_id   INTEGER NOT NULL

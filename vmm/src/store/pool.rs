@@ -30,6 +30,8 @@ pub struct NewPool {
     pub data_bytes: u64,
     /// Where the metadata lies.
     pub metadata: BackingRow,
+    /// Where a repair writes to, as large as the metadata.
+    pub spare: BackingRow,
     /// The unit of allocation.
     pub chunk_bytes: u64,
 }
@@ -125,7 +127,7 @@ impl Store {
         let kind = |backing: &BackingRow| if backing.is_device { "device" } else { "file" };
         self.write("record the pool", Durability::Full, |tx| {
             tx.execute(
-                "INSERT INTO pool VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 1)",
+                "INSERT INTO pool VALUES (1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, 1)",
                 params![
                     pool.name,
                     pool.uuid,
@@ -134,6 +136,8 @@ impl Store {
                     signed(pool.data_bytes),
                     kind(&pool.metadata),
                     pool.metadata.path,
+                    kind(&pool.spare),
+                    pool.spare.path,
                     signed(pool.chunk_bytes),
                 ],
             )
@@ -162,6 +166,7 @@ impl Store {
                         data: backing(row, "data")?,
                         data_bytes: column(row, "data_bytes")?,
                         metadata: backing(row, "metadata")?,
+                        spare: backing(row, "spare")?,
                         chunk_bytes: column(row, "chunk_bytes")?,
                     },
                     transaction_id: column(row, "transaction_id")?,
@@ -169,6 +174,35 @@ impl Store {
             })
             .optional()
             .to("read the pool")
+    }
+
+    /// Records that the pool has another size from now on: it is activated with it.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn set_pool_size(&self, data_bytes: u64) -> Result<()> {
+        self.write("record the pool's size", Durability::Full, |tx| {
+            tx.execute("UPDATE pool SET data_bytes = ?1", [signed(data_bytes)])
+                .to("record the pool's size")?;
+            Ok(())
+        })
+    }
+
+    /// Has metadata and spare change places: a repair is in the spare.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn swap_metadata_and_spare(&self) -> Result<()> {
+        const ACTION: &str = "record the repaired metadata";
+        self.write(ACTION, Durability::Full, |tx| {
+            tx.execute(
+                "UPDATE pool SET metadata_kind = spare_kind, metadata_path = spare_path,
+                                 spare_kind = metadata_kind, spare_path = metadata_path",
+                [],
+            )
+            .to(ACTION)?;
+            Ok(())
+        })
     }
 
     /// Forgets the pool with everything in it.
@@ -417,6 +451,10 @@ pub(super) mod tests {
                 data: half("/d"),
                 data_bytes: 1 << 30,
                 metadata: half("/m"),
+                spare: BackingRow {
+                    is_device: true,
+                    path: "/s".into(),
+                },
                 chunk_bytes: 65536,
             })
             .unwrap();
@@ -471,6 +509,22 @@ pub(super) mod tests {
         store.settle().unwrap();
         assert!(store.begin_create(&[new_vm(41), new_vm(42)], 1).is_err());
         assert!(store.vm(41.into()).unwrap().is_none() && store.pending().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_pool_grows_and_its_metadata_change_places_with_the_spare() {
+        let (_dir, store) = store();
+        let before = store.pool().unwrap().unwrap().pool;
+        store.set_pool_size(2 << 30).unwrap();
+        store.swap_metadata_and_spare().unwrap();
+        let after = store.pool().unwrap().unwrap().pool;
+        let expected = NewPool {
+            data_bytes: 2 << 30,
+            metadata: before.spare.clone(),
+            spare: before.metadata.clone(),
+            ..before
+        };
+        assert_eq!(after, expected);
     }
 
     #[test]

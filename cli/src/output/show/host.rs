@@ -21,7 +21,7 @@ fn percent(part: u64, whole: u64) -> u64 {
     }
 }
 
-fn changes(changes: &[Change], changed: &str, look: &Look) -> String {
+pub(super) fn changes(changes: &[Change], changed: &str, look: &Look) -> String {
     let mut table = Table::plain();
     for change in changes {
         let (word, tone) = if change.changed {

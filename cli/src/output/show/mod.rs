@@ -3,6 +3,7 @@
 mod disk;
 mod host;
 mod image;
+mod pool;
 mod profile;
 mod vm;
 

@@ -71,6 +71,18 @@ fn tone(state: VmState) -> Tone {
     }
 }
 
+/// The state, and for a VM that is held, why: the list is where somebody looks who wonders.
+fn state(vm: &VmReport) -> String {
+    match (&vm.cause, vm.state) {
+        (Some(cause), VmState::Paused) => {
+            // What it needs comes after the reason.
+            let reason = cause.split(';').next().unwrap_or_default();
+            format!("{}: {reason}", vm.state)
+        }
+        _ => vm.state.to_string(),
+    }
+}
+
 fn memory(vm: &VmReport) -> String {
     Bytes(vm.memory_mib.saturating_mul(1 << 20)).to_string()
 }
@@ -90,7 +102,7 @@ impl Show for VmList {
             table.row([
                 number(vm.number),
                 cell(&vm.image),
-                cell(vm.state.to_string()).tone(tone(vm.state)),
+                cell(state(vm)).tone(tone(vm.state)),
                 cell(vm.address.to_string()),
                 cell(memory(vm)).right(),
                 number(vm.cpus),
@@ -202,6 +214,21 @@ mod tests {
 143  debian  stopped  192.168.22.42  512 MiB     2  6.0 GiB  1000
 "
         );
+    }
+
+    #[test]
+    fn the_list_says_why_a_vm_is_held() {
+        let held = VmReport {
+            state: VmState::Paused,
+            cause: Some("the pool is full; it goes on by itself".to_owned()),
+            ..vm()
+        };
+        let list = VmList {
+            version: REPORT_VERSION,
+            vms: vec![held],
+        };
+        let shown = list.show(&Look::fixed());
+        assert!(shown.contains("  paused: the pool is full  "), "{shown}");
     }
 
     #[test]

@@ -224,6 +224,19 @@ impl Client {
         }
     }
 
+    /// Whether a disk could not be written for lack of space (`true`) or for another reason (`false`);
+    /// `None` if no disk has failed.
+    pub fn disk_is_full(&mut self, limit: Duration) -> Result<Option<bool>, QmpError> {
+        let reply = self.execute("query-block", json!({}), limit)?;
+        let disks = reply.as_array().map(Vec::as_slice).unwrap_or_default();
+        let failed = |status: &str| disks.iter().any(|disk| disk["io-status"] == status);
+        Ok(match (failed("failed"), failed("nospace")) {
+            (true, _) => Some(false),
+            (false, true) => Some(true),
+            (false, false) => None,
+        })
+    }
+
     /// Lets the guest run.
     pub fn cont(&mut self, limit: Duration) -> Result<(), QmpError> {
         self.execute("cont", json!({}), limit).map(drop)

@@ -8,6 +8,7 @@ mod image_life;
 mod images;
 mod many;
 mod people;
+mod pool;
 mod resize;
 mod restart;
 mod set_up;

@@ -49,7 +49,7 @@ impl Manager {
             rows.push(self.disk_owner_row(number)?);
         }
         let name = self.free_name(&rows, request.name.as_ref().map(|name| name.as_str()))?;
-        host.check_pool_takes_vms()?;
+        self.check_pool_takes_more(&host)?;
         fault::point("snapshot/validated");
 
         let taken = self.take_snapshots(&host, &rows, &name, progress)?;

@@ -30,7 +30,7 @@ impl Host {
     fn with_pool(&self, pool: Pool) -> Self {
         Self {
             config: self.config.clone(),
-            id: self.id.clone(),
+            id: self.id,
             network: self.network.clone(),
             pool,
             memory_mib: self.memory_mib,

@@ -134,9 +134,9 @@ fn wanted_size(host: &Host, size: Option<DiskSize>) -> Result<Bytes> {
             below.available.0 >> 20
         ))
         .hint(format!(
-            "with the {} MiB that the pool takes of it already, at most {} MiB are possible",
+            "with the {} MiB that the pool takes of it already, {} MiB are possible, less what larger metadata need",
             below.allocated.0 >> 20,
-            largest.0 >> 20
+            plan::largest(&below, Bytes(0)).0 >> 20
         )));
     }
     Ok(wanted)

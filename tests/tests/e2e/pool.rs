@@ -41,7 +41,7 @@ fn runs(host: &LabHost, vm: u32) -> Result<()> {
 /// Has a VM write the numbers from 1 on over its disk from a megabyte on, in the background.
 fn begin_writing(host: &LabHost, vm: u32, seek_mib: u64, count_mib: u64) -> Result<()> {
     let writer = format!(
-        "seq 1 99999999 | dd of=/dev/vda bs=1M iflag=fullblock oflag=direct seek={seek_mib} count={count_mib}"
+        "seq 1 99999999 | dd of=/dev/sda bs=1M iflag=fullblock oflag=direct seek={seek_mib} count={count_mib}"
     );
     ssh(
         host,
@@ -67,7 +67,7 @@ fn has_written(host: &LabHost, vm: u32, seek_mib: u64, count_mib: u64) -> Result
         host,
         vm,
         &format!(
-            "dd if=/dev/vda bs=1M iflag=direct skip={seek_mib} count={count_mib} 2> /dev/null | md5sum"
+            "dd if=/dev/sda bs=1M iflag=direct skip={seek_mib} count={count_mib} 2> /dev/null | md5sum"
         ),
     )?;
     let expected = host.ok(&format!(
@@ -267,7 +267,7 @@ fn a_broken_pool_is_repaired_and_nothing_acknowledged_is_lost() -> Result<()> {
     let there = ssh(
         &host,
         42,
-        "dd if=/dev/vda bs=1M iflag=direct skip=100 count=50 2> /dev/null | md5sum",
+        "dd if=/dev/sda bs=1M iflag=direct skip=100 count=50 2> /dev/null | md5sum",
     )?;
     let expected = host.ok(&format!("seq 1 99999999 | head -c {} | md5sum", 50 * MIB))?;
     ensure!(there == expected, "acknowledged and lost");
@@ -299,7 +299,7 @@ END
     let there = ssh(
         &host,
         42,
-        "dd if=/dev/vda bs=1M iflag=direct skip=100 count=50 2> /dev/null | md5sum",
+        "dd if=/dev/sda bs=1M iflag=direct skip=100 count=50 2> /dev/null | md5sum",
     )?;
     ensure!(there == expected, "lost by the repair");
 

@@ -103,6 +103,10 @@ pub(crate) enum Command {
     List(commands::list::List),
     /// Show everything about a VM
     Info(commands::info::Info),
+    /// Print a VM's domain XML with everything filled in
+    Dumpxml(commands::dumpxml::DumpXml),
+    /// Look at templates: list, show, check, args, explain
+    Template(commands::template::Template),
     /// Use the serial console of a VM
     Console(commands::console::Console),
     /// Log in to a VM, or run a command in it

@@ -34,11 +34,13 @@ pub(crate) enum TemplateError {
 ///
 /// A file is what has a `/` in it or ends in `.xml`; a template's name can have neither.
 pub(crate) fn to_send(argument: Option<String>) -> Result<Option<String>, TemplateError> {
-    let Some(argument) = argument else {
-        return Ok(None);
-    };
+    argument.map(content).transpose()
+}
+
+/// The same for a template that must be given.
+pub(crate) fn content(argument: String) -> Result<String, TemplateError> {
     if !argument.contains('/') && !argument.ends_with(".xml") {
-        return Ok(Some(argument));
+        return Ok(argument);
     }
     let path = PathBuf::from(argument);
     let mut content = Vec::new();
@@ -48,7 +50,7 @@ pub(crate) fn to_send(argument: Option<String>) -> Result<Option<String>, Templa
         Err(source) => Err(TemplateError::Read { path, source }),
         Ok(_) if content.len() as u64 > MAX_BYTES => Err(TemplateError::TooLong { path }),
         Ok(_) => match String::from_utf8(content) {
-            Ok(text) => Ok(Some(text)),
+            Ok(text) => Ok(text),
             Err(_) => Err(TemplateError::NotText { path }),
         },
     }

@@ -5,6 +5,7 @@ pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod disk_usage;
+pub(crate) mod dumpxml;
 pub(crate) mod export;
 pub(crate) mod image;
 mod image_check;
@@ -20,6 +21,7 @@ pub(crate) mod ssh;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+pub(crate) mod template;
 
 use crate::{
     args::Command,
@@ -99,6 +101,8 @@ impl Command {
             Self::Compact(command) => command.run(context).await,
             Self::List(command) => command.run(context).await,
             Self::Info(command) => command.run(context).await,
+            Self::Dumpxml(command) => command.run(context).await,
+            Self::Template(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
             Self::Ssh(command) => command.run(context).await,
         }

@@ -15,6 +15,7 @@ mod profile;
 pub mod routes;
 mod snapshot;
 pub mod stream;
+mod template;
 mod vm;
 mod wire;
 
@@ -36,6 +37,11 @@ pub use pool::{
 };
 pub use profile::{CreateProfile, Hook, HookKind, MAX_HOOK_BYTES, ProfileList, ProfileReport};
 pub use snapshot::{Consistency, CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotReport};
+pub use template::{
+    ElementReport, InvalidQemuVersion, LookAtTemplate, QemuOption, QemuVersion, TemplateArguments,
+    TemplateCheck, TemplateExplanation, TemplateList, TemplateSummary, TemplateText,
+    TemplateWarning, VmXml,
+};
 pub use vm::{
     Action, BatchReport, BootReport, CreateVms, DeleteVms, DhcpExchange, NicReport, StartVms,
     StopMode, StopVms, VmList, VmOutcome, VmReport, VmState,

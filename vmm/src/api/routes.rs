@@ -26,9 +26,15 @@
 //! | `GET /v1/snapshots`, `GET /v1/vms/{number}/snapshots` | | `SnapshotList` |
 //! | `POST /v1/snapshots/create`, `restore`, `delete` | `CreateSnapshots`, `NamedSnapshots` | lines, `BatchReport` of `SnapshotReport`; of `VmReport` for `restore` |
 //! | `POST /v1/vms/compact` | `CompactVms` | lines, `BatchReport` of `Compacted` |
+//! | `GET /v1/templates` | | `TemplateList` |
+//! | `GET /v1/templates/{name}` | | `TemplateText` |
+//! | `POST /v1/templates/check` | `LookAtTemplate` | lines, `TemplateCheck` |
+//! | `POST /v1/templates/arguments` | `LookAtTemplate` | lines, `TemplateArguments` |
+//! | `POST /v1/templates/explain` | `LookAtTemplate` | lines, `TemplateExplanation` |
 //! | `GET /v1/vms` | | `VmList` |
 //! | `GET /v1/vms/{number}` | | `VmReport` |
 //! | `GET /v1/vms/{number}/content` | | a block stream: its disk as it is now |
+//! | `GET /v1/vms/{number}/xml` | | `VmXml` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
 //! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
 //! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize` | `CreateVms`, … | lines, `BatchReport` |
@@ -58,6 +64,14 @@ pub const POOL_USAGE: &str = "/v1/pool/usage";
 pub const IMAGES: &str = "/v1/images";
 /// `ProfileList`
 pub const PROFILES: &str = "/v1/profiles";
+/// `TemplateList`
+pub const TEMPLATES: &str = "/v1/templates";
+/// `LookAtTemplate` → `TemplateCheck`
+pub const CHECK_TEMPLATE: &str = "/v1/templates/check";
+/// `LookAtTemplate` → `TemplateArguments`
+pub const TEMPLATE_ARGUMENTS: &str = "/v1/templates/arguments";
+/// `LookAtTemplate` → `TemplateExplanation`
+pub const EXPLAIN_TEMPLATE: &str = "/v1/templates/explain";
 /// `VmList`
 pub const VMS: &str = "/v1/vms";
 /// `CreateVms` → `BatchReport`
@@ -131,6 +145,16 @@ pub fn vm_content(number: VmNumber) -> String {
 /// One VM.
 pub fn vm(number: VmNumber) -> String {
     format!("{VMS}/{number}")
+}
+
+/// A shipped template.
+pub fn template(name: &str) -> String {
+    format!("{TEMPLATES}/{name}")
+}
+
+/// A VM's domain XML.
+pub fn xml(number: VmNumber) -> String {
+    format!("{VMS}/{number}/xml")
 }
 
 /// How far a VM has come with booting.

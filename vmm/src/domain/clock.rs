@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::node::{Node, words};
+use super::origin::Origin;
 
 words! {
     /// What the guest's real-time clock shows.
@@ -44,8 +45,10 @@ words! {
 }
 
 /// One `<timer>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timer {
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// Which.
     pub name: TimerName,
     /// Whether the guest has it; `None` leaves it to QEMU.
@@ -138,6 +141,7 @@ fn timer(node: &Node<'_>) -> Result<Timer> {
         _ => None,
     };
     Ok(Timer {
+        origin: node.origin(),
         name,
         present,
         tick_policy,

@@ -2,6 +2,7 @@
 
 use super::error::{Result, TemplateError};
 use super::node::{Node, Value};
+use super::origin::Origin;
 use std::collections::BTreeSet;
 
 /// How much memory the guest has, and what it is on the host.
@@ -28,6 +29,8 @@ pub struct Memory {
 /// A node of memory and processors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemoryNode {
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// Its number.
     pub id: u32,
     /// Its processors, as ranges of first and last.
@@ -149,6 +152,7 @@ fn read_node(cell: &Node<'_>, id: u32) -> Result<MemoryNode> {
         Some(value) => ranges(&value)?,
     };
     Ok(MemoryNode {
+        origin: cell.origin(),
         id,
         cpus,
         memory_kib: kib.div_ceil(1024) * 1024,

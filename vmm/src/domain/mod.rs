@@ -17,6 +17,7 @@ mod macros;
 mod memory;
 mod model;
 mod node;
+mod origin;
 mod os;
 mod smbios;
 mod system;
@@ -32,22 +33,22 @@ pub use features::{Features, HypervFeatures};
 pub use macros::Macros;
 pub use memory::{Memory, MemoryNode};
 pub use model::{Devices, Domain, GenerationId};
+pub use origin::{ElementId, Origin, TemplateElement, elements};
 pub use os::{Arch, BootDevice, DirectKernel, Firmware, Loader, MachineKind, Os};
 pub use smbios::SmbiosTable;
 pub use system::{Lifecycle, LifecycleAction, Power, Vcpus};
 pub use xml::{MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS};
-
-use std::cell::RefCell;
 
 /// Reads a template: expands its macros, refuses what fvm does not support, completes the rest.
 ///
 /// The warnings are about what fvm accepts and acts on in its own way.
 pub fn load(template: &str, macros: &Macros) -> Result<(Domain, Vec<Warning>), TemplateError> {
     let root = tree(template, macros)?;
-    let warnings = RefCell::default();
-    let (mut domain, draft) = node::visit_root(&root, "domain", &warnings, model::read)?;
+    let notes = node::Notes::default();
+    let (mut domain, draft) = node::visit_root(&root, "domain", &notes, model::read)?;
+    domain.ignored = notes.ignored.into_inner();
     complete::complete(&mut domain, draft)?;
-    Ok((domain, warnings.into_inner()))
+    Ok((domain, notes.warnings.into_inner()))
 }
 
 /// The elements of a template with all macros replaced.

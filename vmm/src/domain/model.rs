@@ -8,9 +8,11 @@ use super::error::Result;
 use super::features::{self, Features};
 use super::memory::{self, Memory};
 use super::node::{Node, Value};
+use super::origin::{ElementId, Origin};
 use super::os::{self, Os};
 use super::smbios::{self, SmbiosTable};
 use super::system::{self, Lifecycle, Power, Vcpus};
+use std::collections::BTreeSet;
 
 /// A machine as its template describes it, completed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +45,10 @@ pub struct Domain {
     pub iothreads: u32,
     /// Devices.
     pub devices: Devices,
+    /// Where all of it stands in the template.
+    pub origin: Origin,
+    /// The elements that change nothing in the guest.
+    pub ignored: BTreeSet<ElementId>,
 }
 
 /// An identity that changes when the machine's state is copied.
@@ -91,6 +97,27 @@ pub struct Devices {
     pub panics: Vec<Panic>,
     /// The socket to the host.
     pub vsock: Option<Vsock>,
+}
+
+impl Devices {
+    /// Where the device with this alias stands in the template, of devices on the PCI bus.
+    pub(crate) fn origin_of(&self, alias: &str) -> Option<&Origin> {
+        let controllers = self.controllers.iter().map(|d| (&d.alias, &d.origin));
+        let all = controllers
+            .chain(self.disks.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.interfaces.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.inputs.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.videos.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.sounds.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.balloon.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.rngs.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.watchdogs.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.panics.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.vsock.iter().map(|d| (&d.alias, &d.origin)))
+            .chain(self.iommu.iter().map(|d| (&d.alias, &d.origin)));
+        let mut all = all;
+        all.find(|(other, _)| *other == alias).map(|(_, o)| o)
+    }
 }
 
 impl Domain {
@@ -200,6 +227,8 @@ pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
         devices: node
             .child("devices", |devices| read_devices(devices, &mut draft))?
             .unwrap_or_default(),
+        origin: node.origin(),
+        ignored: BTreeSet::new(),
     };
     draft.domain = Place::of(node);
     Ok((domain, draft))

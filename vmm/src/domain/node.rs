@@ -6,16 +6,26 @@
 //! silently, and what fvm supports at a place never needs to be written down twice.
 
 use super::error::{Result, TemplateError, Warning};
+use super::origin::{ElementId, Origin};
 use super::xml::Element;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
+/// What reading finds out beside the model.
+#[derive(Debug, Default)]
+pub(crate) struct Notes {
+    /// What fvm does in its own way.
+    pub(crate) warnings: RefCell<Vec<Warning>>,
+    /// Elements that change nothing in the guest.
+    pub(crate) ignored: RefCell<BTreeSet<ElementId>>,
+}
+
 /// An element that is being taken apart.
 pub(crate) struct Node<'x> {
     element: &'x Element,
     path: String,
-    warnings: &'x RefCell<Vec<Warning>>,
+    notes: &'x Notes,
     attributes_left: RefCell<BTreeSet<&'x str>>,
     children_left: RefCell<BTreeSet<&'x str>>,
     text_left: Cell<bool>,
@@ -27,10 +37,10 @@ pub(crate) struct Node<'x> {
 pub(crate) fn visit_root<T>(
     root: &Element,
     name: &str,
-    warnings: &RefCell<Vec<Warning>>,
+    notes: &Notes,
     read: impl FnOnce(&Node<'_>) -> Result<T>,
 ) -> Result<T> {
-    let node = Node::new(root, format!("/{}", root.name), warnings);
+    let node = Node::new(root, format!("/{}", root.name), notes);
     if root.name != name {
         return Err(node.refuse(format!("the outermost element must be `{name}`")));
     }
@@ -38,7 +48,7 @@ pub(crate) fn visit_root<T>(
 }
 
 impl<'x> Node<'x> {
-    fn new(element: &'x Element, path: String, warnings: &'x RefCell<Vec<Warning>>) -> Self {
+    fn new(element: &'x Element, path: String, notes: &'x Notes) -> Self {
         Self {
             attributes_left: RefCell::new(
                 element
@@ -59,7 +69,7 @@ impl<'x> Node<'x> {
             children_asked: RefCell::default(),
             element,
             path,
-            warnings,
+            notes,
         }
     }
 
@@ -164,6 +174,14 @@ impl<'x> Node<'x> {
     /// Takes every child `name` with all that is in it: it changes nothing in the guest.
     pub(crate) fn ignore_children(&self, name: &str) {
         self.children_left.borrow_mut().remove(name);
+        let children = self.element.children.iter().filter(|c| c.name == name);
+        let ids = children.flat_map(|child| Origin::of(child).all());
+        self.notes.ignored.borrow_mut().extend(ids);
+    }
+
+    /// Where the element is in the template, with everything in it.
+    pub(crate) fn origin(&self) -> Origin {
+        Origin::of(self.element)
     }
 
     /// Takes the namespace declarations, which are attributes to XML's grammar alone.
@@ -190,7 +208,7 @@ impl<'x> Node<'x> {
 
     /// Notes that fvm acts in its own way here.
     pub(crate) fn warn(&self, message: impl Into<String>) {
-        self.warnings.borrow_mut().push(Warning {
+        self.notes.warnings.borrow_mut().push(Warning {
             path: self.path.clone(),
             line: self.element.line,
             message: message.into(),
@@ -209,23 +227,11 @@ impl<'x> Node<'x> {
     }
 
     fn enter(&self, child: &'x Element) -> Node<'x> {
-        Node::new(child, self.child_path(child), self.warnings)
+        Node::new(child, self.child_path(child), self.notes)
     }
 
     fn child_path(&self, child: &Element) -> String {
-        let mut same = self
-            .element
-            .children
-            .iter()
-            .filter(|c| c.name == child.name);
-        let position = same
-            .position(|c| std::ptr::eq(c, child))
-            .map_or(0, |n| n + 1);
-        if position > 1 || same.next().is_some() {
-            format!("{}/{}[{position}]", self.path, child.name)
-        } else {
-            format!("{}/{}", self.path, child.name)
-        }
+        self.element.path_of(&self.path, child)
     }
 
     /// Reads the element and refuses what the reading left over.
@@ -405,8 +411,8 @@ mod tests {
 
     fn read<T>(text: &str, read: impl FnOnce(&Node<'_>) -> Result<T>) -> Result<T> {
         let root = xml::parse(text).expect("well-formed");
-        let warnings = RefCell::default();
-        visit_root(&root, "a", &warnings, read)
+        let notes = Notes::default();
+        visit_root(&root, "a", &notes, read)
     }
 
     #[test]

@@ -2,10 +2,13 @@
 
 use super::error::Result;
 use super::node::Node;
+use super::origin::Origin;
 
 /// One table: its type in the standard, and its entries by QEMU's names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmbiosTable {
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// The type: 0 BIOS, 1 system, 2 base board, 3 chassis, 11 vendor strings.
     pub kind: u8,
     /// Names and values.
@@ -60,13 +63,14 @@ pub(crate) fn read(domain: &Node<'_>, wanted: bool) -> Result<Vec<SmbiosTable>> 
             tables.extend(sysinfo.each(name, |block| table(block, kind, known))?);
         }
         let strings = sysinfo.child("oemStrings", |strings| {
-            strings.each("entry", |entry| {
-                value(entry).map(|text| ("value".to_owned(), text))
+            let entry = |entry: &Node<'_>| Ok(("value".to_owned(), value(entry)?));
+            Ok(SmbiosTable {
+                origin: strings.origin(),
+                kind: 11,
+                entries: strings.each("entry", entry)?,
             })
         })?;
-        if let Some(entries) = strings {
-            tables.push(SmbiosTable { kind: 11, entries });
-        }
+        tables.extend(strings);
         if !wanted {
             sysinfo.warn("the guest does not get it without <os><smbios mode='sysinfo'/></os>");
         }
@@ -87,6 +91,7 @@ fn table(block: &Node<'_>, kind: u8, known: &[&str]) -> Result<SmbiosTable> {
         return Err(block.refuse("an entry is given twice"));
     }
     Ok(SmbiosTable {
+        origin: block.origin(),
         kind,
         entries: given,
     })

@@ -1,5 +1,6 @@
 //! Elements back to text.
 
+use super::origin::ElementId;
 use super::xml::Element;
 use quick_xml::escape::escape;
 
@@ -10,29 +11,30 @@ pub(crate) fn write(element: &Element) -> String {
     out
 }
 
-fn write_at(element: &Element, level: usize, out: &mut String) {
-    let indent = "  ".repeat(level);
-    out.push_str(&indent);
-    out.push('<');
-    out.push_str(&element.name);
+/// The start tag of an element with its text; the end tag too if there is nothing else in it.
+pub(crate) fn head(element: &Element) -> String {
+    let mut out = format!("<{}", element.name);
     for (name, value) in &element.attributes {
         out.push_str(&format!(" {name}='{}'", escape(value.as_str())));
     }
     let text = element.text.trim();
-    if element.children.is_empty() && text.is_empty() {
-        out.push_str("/>\n");
-        return;
+    match (element.children.is_empty(), text.is_empty()) {
+        (true, true) => out.push_str("/>"),
+        (true, false) => out.push_str(&format!(">{}</{}>", escape(text), element.name)),
+        (false, _) => out.push_str(&format!(">{}", escape(text))),
     }
-    out.push('>');
-    out.push_str(&escape(text));
+    out
+}
+
+fn write_at(element: &Element, level: usize, out: &mut String) {
+    let indent = "  ".repeat(level);
+    out.push_str(&format!("{indent}{}\n", head(element)));
     if !element.children.is_empty() {
-        out.push('\n');
         for child in &element.children {
             write_at(child, level + 1, out);
         }
-        out.push_str(&indent);
+        out.push_str(&format!("{indent}</{}>\n", element.name));
     }
-    out.push_str(&format!("</{}>\n", element.name));
 }
 
 impl Element {
@@ -44,6 +46,7 @@ impl Element {
             children: Vec::new(),
             text: String::new(),
             line: 0,
+            id: ElementId(u32::MAX),
         }
     }
 

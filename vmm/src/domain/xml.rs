@@ -4,6 +4,7 @@
 //! five of XML, and anything past the bounds below is refused before it costs time or memory.
 
 use super::error::{Result, TemplateError};
+use super::origin::ElementId;
 use quick_xml::Reader;
 use quick_xml::events::{BytesRef, BytesStart, Event};
 
@@ -12,7 +13,7 @@ pub const MAX_BYTES: usize = 1 << 20;
 /// The deepest nesting of elements.
 pub const MAX_DEPTH: usize = 32;
 /// The most elements in one template.
-pub const MAX_ELEMENTS: usize = 8192;
+pub const MAX_ELEMENTS: u32 = 8192;
 /// The most attributes of one element.
 pub const MAX_ATTRIBUTES: usize = 64;
 
@@ -29,6 +30,24 @@ pub(crate) struct Element {
     pub(crate) text: String,
     /// The line of its start tag, counted from one.
     pub(crate) line: u32,
+    /// Its number in the document.
+    pub(crate) id: ElementId,
+}
+
+impl Element {
+    /// The path of a child of this element, whose own path is `path`: with a position if it has
+    /// siblings of its name.
+    pub(crate) fn path_of(&self, path: &str, child: &Element) -> String {
+        let mut same = self.children.iter().filter(|c| c.name == child.name);
+        let position = same
+            .position(|c| std::ptr::eq(c, child))
+            .map_or(0, |n| n + 1);
+        if position > 1 || same.next().is_some() {
+            format!("{path}/{}[{position}]", child.name)
+        } else {
+            format!("{path}/{}", child.name)
+        }
+    }
 }
 
 /// Reads a whole document and returns its root element.
@@ -63,7 +82,7 @@ struct Parser<'t> {
     /// The elements that are open, the outermost first.
     open: Vec<Element>,
     root: Option<Element>,
-    elements: usize,
+    elements: u32,
 }
 
 impl<'t> Parser<'t> {
@@ -171,6 +190,7 @@ impl<'t> Parser<'t> {
     }
 
     fn element(&mut self, tag: &BytesStart<'_>, line: u32) -> Result<Element> {
+        let id = ElementId(self.elements);
         self.elements += 1;
         if self.elements > MAX_ELEMENTS {
             return Err(self.refuse(line, format!("more than {MAX_ELEMENTS} elements")));
@@ -203,6 +223,7 @@ impl<'t> Parser<'t> {
             children: Vec::new(),
             text: String::new(),
             line,
+            id,
         })
     }
 
@@ -313,7 +334,7 @@ mod tests {
                 .message
                 .contains("deeper")
         );
-        let many = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS));
+        let many = format!("<a>{}</a>", "<b/>".repeat(MAX_ELEMENTS as usize));
         assert!(error(&many).message.contains("elements"));
         let attributes: String = (0..=MAX_ATTRIBUTES).map(|n| format!(" a{n}=''")).collect();
         assert!(

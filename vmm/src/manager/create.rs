@@ -5,13 +5,14 @@ use super::{
     error::{Result, failed},
     host::Host,
     journal::thin_id,
-    templates,
+    kept, templates,
 };
 use crate::{
     api::{Action, ApiError, BatchReport, CreateVms, ErrorKind, VmNumber, VmSet},
     domain::Domain,
     fault,
     manager::Caller,
+    qemu::probe::Capabilities,
     store::{ImageRow, NewVm, NicRow},
 };
 use fvm_netd::MacAddr;
@@ -43,12 +44,20 @@ impl Manager {
             Some(wanted) => templates::resolve(&self.paths, wanted)?,
             None => image.template.clone(),
         };
+        let qemu = self.qemu.capabilities().ok();
+        let wanted = Wanted {
+            host: &host,
+            caller,
+            request: &request,
+            image: &image,
+            template: &template,
+            qemu: qemu.as_ref(),
+        };
         let mut new = Vec::with_capacity(numbers.len());
         for &number in numbers {
-            let vm = plan(&host, caller, &request, &image, &template, number, progress)?;
             new.push(NewVm {
                 profile: profile.clone(),
-                ..vm
+                ..plan(&wanted, number, progress)?
             });
         }
         self.check_pool_takes_more(&host)?;
@@ -118,16 +127,27 @@ impl Manager {
     }
 }
 
+/// What all VMs of one request have in common.
+pub(super) struct Wanted<'w> {
+    pub(super) host: &'w Host,
+    pub(super) caller: Caller,
+    pub(super) request: &'w CreateVms,
+    pub(super) image: &'w ImageRow,
+    pub(super) template: &'w str,
+    /// The host's QEMU. Without one, the machine type is settled at the first start.
+    pub(super) qemu: Option<&'w Capabilities>,
+}
+
 /// Everything about one VM, checked.
-pub(super) fn plan(
-    host: &Host,
-    caller: Caller,
-    request: &CreateVms,
-    image: &ImageRow,
-    template: &str,
-    number: VmNumber,
-    progress: &Progress,
-) -> Result<NewVm> {
+pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -> Result<NewVm> {
+    let Wanted {
+        host,
+        caller,
+        request,
+        image,
+        template,
+        qemu,
+    } = *wanted;
     let name = format!("fvm-{}-{number}", image.name);
     let (domain, warnings) = templates::load(
         template,
@@ -140,6 +160,7 @@ pub(super) fn plan(
         progress.warn(Some(number), warning.to_string());
     }
     templates::main_disk(&domain, &name)?;
+    let layout = kept::to_text(&kept::assigned(&domain)?)?;
     let memory_mib = request.memory_mib.unwrap_or_else(|| domain.memory_mib());
     let cpus = request.cpus.unwrap_or_else(|| domain.vcpus());
     if memory_mib == 0 || memory_mib > host.memory_mib {
@@ -168,6 +189,8 @@ pub(super) fn plan(
         memory_mib,
         cpus,
         created_at_s: super::now_s(),
+        machine: qemu.and_then(|qemu| kept::machine(qemu, &domain.os.machine)),
+        layout,
         nics: nics(host, &domain, number)?,
         name,
     })
@@ -177,7 +200,7 @@ pub(super) fn plan(
 const MAX_CPUS: u32 = 255;
 
 /// The network cards of a template, with the MAC addresses they keep.
-fn nics(host: &Host, domain: &Domain, number: VmNumber) -> Result<Vec<NicRow>> {
+pub(super) fn nics(host: &Host, domain: &Domain, number: VmNumber) -> Result<Vec<NicRow>> {
     let mut rows = Vec::new();
     for (index, nic) in domain.devices.interfaces.iter().enumerate() {
         let place = u8::try_from(index)

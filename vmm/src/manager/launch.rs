@@ -8,6 +8,7 @@ use super::{
     Manager, Progress, agent, boot,
     error::{Result, failed, file},
     host::{Host, describe},
+    kept,
     machine::Machine,
     netd::{Port, place},
     now_s, templates,
@@ -50,28 +51,14 @@ const CONSOLE_ALIAS: &str = "serial0";
 impl Manager {
     /// Makes a VM run. On failure, what was made is left for `release`.
     pub(super) fn launch(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<Machine> {
-        let (mut domain, _) = templates::load(
-            &row.template,
-            host.host_number(row.number)?,
-            &row.name,
-            &row.image,
-            &host.network.bridge,
-        )?;
-        // Set only if they were chosen: the template may say more than one number about each.
-        if row.memory_mib != domain.memory_mib() {
-            domain.set_memory_mib(row.memory_mib);
-        }
-        if row.cpus != domain.vcpus() {
-            domain.set_vcpus(row.cpus);
-        }
-        templates::hold_on_write_errors(&mut domain, &row.name);
+        let domain = kept::domain(host, row)?;
         let (accel, warning) = self.accelerator();
         if let Some(warning) = &warning {
             progress.warn(Some(row.number), warning.clone());
         }
         let qemu = self.qemu.capabilities()?;
-        let layout = qemu::pci::assign(&domain)
-            .map_err(|error| ApiError::from_error(ErrorKind::Usage, &error))?;
+        let machine = self.keep_machine(row, &domain, &qemu)?;
+        let layout = kept::layout(row)?;
         let paths = self.paths.vm(row.number);
         let uid = host.config.uid_of(row.number);
         make_directories(&paths)?;
@@ -84,17 +71,12 @@ impl Manager {
             .map(|path| Ok(fds.pass(listen(path)?)))
             .collect::<Result<_>>()?;
         let mut sockets = BTreeMap::new();
-        if domain
-            .devices
-            .serials
-            .iter()
-            .any(|serial| serial.alias == CONSOLE_ALIAS)
-        {
+        for alias in served(&domain) {
             let log = paths.console_log();
             make_file_for(&log, uid)?;
             let fd = fds.pass(listen(&paths.console_socket())?);
             let log_path = Some(text(&log)?);
-            sockets.insert(CONSOLE_ALIAS.to_owned(), SocketBacking { fd, log_path });
+            sockets.insert(alias.to_owned(), SocketBacking { fd, log_path });
         }
         if let Some(channel) = agent::channel(&domain) {
             let fd = fds.pass(listen(&paths.agent_socket())?);
@@ -106,7 +88,7 @@ impl Manager {
             uuid: row.uuid.clone(),
             accel,
             qemu: qemu.clone(),
-            machine: None,
+            machine,
             layout,
             disks,
             nics,
@@ -193,7 +175,7 @@ impl Manager {
     }
 
     /// KVM if it works; else emulation, and why.
-    fn accelerator(&self) -> (Accel, Option<String>) {
+    pub(super) fn accelerator(&self) -> (Accel, Option<String>) {
         match self.kvm.health() {
             KvmHealth::Works => (Accel::Kvm, None),
             health => (
@@ -263,6 +245,13 @@ impl Manager {
         }
         Ok(backings)
     }
+}
+
+/// The character devices that have a socket, by their aliases.
+pub(super) fn served(domain: &Domain) -> Vec<&'static str> {
+    let mut lines = domain.devices.serials.iter();
+    let console = lines.any(|serial| serial.alias == CONSOLE_ALIAS);
+    console.then_some(CONSOLE_ALIAS).into_iter().collect()
 }
 
 /// Directories that only root can change: QEMU opens its files in them but cannot put others there.
@@ -353,7 +342,7 @@ fn device_groups(accel: Accel) -> Vec<u32> {
     }
 }
 
-fn text(path: &Path) -> Result<String> {
+pub(super) fn text(path: &Path) -> Result<String> {
     path.to_str().map(str::to_owned).ok_or_else(|| {
         ApiError::new(
             ErrorKind::HostNotAble,
@@ -369,7 +358,7 @@ pub(super) struct QemuCache {
 }
 
 impl QemuCache {
-    fn capabilities(&self) -> Result<Capabilities> {
+    pub(super) fn capabilities(&self) -> Result<Capabilities> {
         let not_able = |message: String| ApiError::new(ErrorKind::HostNotAble, message);
         let binary = find_qemu().ok_or_else(|| {
             not_able(format!("{QEMU} is not installed"))

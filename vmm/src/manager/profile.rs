@@ -1,6 +1,11 @@
 //! Profiles: made, listed, deleted, and put in the place of an image when VMs are made.
 
-use super::{Manager, Progress, create::plan, error::Result, templates};
+use super::{
+    Manager, Progress,
+    create::{Wanted, plan},
+    error::Result,
+    templates,
+};
 use crate::{
     api::{
         ApiError, CreateProfile, CreateVms, ErrorKind, Hook, HookKind, InvalidName, MAX_HOOK_BYTES,
@@ -54,7 +59,15 @@ impl Manager {
             cpus: request.cpus,
         };
         let tried = template.as_ref().unwrap_or(&image.template);
-        plan(&host, caller, &trial, &image, tried, first, progress)?;
+        let wanted = Wanted {
+            host: &host,
+            caller,
+            request: &trial,
+            image: &image,
+            template: tried,
+            qemu: None,
+        };
+        plan(&wanted, first, progress)?;
         let hooks = request.hooks.iter();
         self.store.insert_profile(&ProfileRow {
             name: name.to_string(),

@@ -19,6 +19,11 @@ pub(super) fn resolve(paths: &Paths, wanted: &str) -> Result<String> {
     if wanted.contains('<') {
         return Ok(wanted.to_owned());
     }
+    named(paths, wanted)
+}
+
+/// The shipped template of this name.
+pub(super) fn named(paths: &Paths, wanted: &str) -> Result<String> {
     let unknown = || {
         let names = names(paths).join(", ");
         ApiError::new(
@@ -67,12 +72,26 @@ pub(super) fn load(
     image: &str,
     network: &str,
 ) -> Result<(Domain, Vec<Warning>)> {
-    let macros = Macros::new(vm_name, VOLUME_GROUP, network, number, image);
-    domain::load(template, &macros).map_err(|error| refusal(&error))
+    domain::load(template, &macros(vm_name, number, image, network))
+        .map_err(|error| refusal(&error))
+}
+
+/// What the macros of a VM's template stand for.
+pub(super) fn macros(vm_name: &str, number: u32, image: &str, network: &str) -> Macros {
+    Macros::new(vm_name, VOLUME_GROUP, network, number, image)
+}
+
+/// What a shipped template is for: the first line of the comment at its head, after the name.
+pub(super) fn summary(xml: &str) -> String {
+    let head = xml.split_once("<!--").map_or("", |(_, after)| after);
+    let mut lines = head.lines().map(str::trim);
+    let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+    let summary = first.split_once(": ").map_or(first, |(_, text)| text);
+    summary.trim_end_matches('.').to_owned()
 }
 
 /// How a refused template is told.
-fn refusal(error: &TemplateError) -> ApiError {
+pub(super) fn refusal(error: &TemplateError) -> ApiError {
     let api = ApiError::new(
         ErrorKind::Usage,
         format!("the template is refused: {error}"),

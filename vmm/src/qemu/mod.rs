@@ -18,7 +18,7 @@ pub mod qmp;
 mod spawn;
 pub(crate) mod sys;
 
-pub use args::{ArgumentError, arguments};
+pub use args::{Argument, ArgumentError, CommandLine, arguments, command_line};
 pub use assignment::{Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, SocketBacking};
 pub use describe::{Chosen, completed_xml};
 pub use fds::{FdSet, FdTable};

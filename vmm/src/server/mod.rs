@@ -12,8 +12,9 @@ mod upload;
 use crate::{
     api::{
         self, ApiError, CompactVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
-        DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, NamedSnapshots, RenameImage,
-        RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber, routes,
+        DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate, NamedSnapshots,
+        RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber,
+        routes,
     },
     manager::{Caller, Manager},
 };
@@ -64,6 +65,11 @@ fn router(manager: Arc<Manager>) -> Router {
             "/v1/profiles/{name}",
             get(profile).post(create_profile).delete(delete_profile),
         )
+        .route(routes::TEMPLATES, get(templates))
+        .route("/v1/templates/{name}", get(template))
+        .route(routes::CHECK_TEMPLATE, post(check_template))
+        .route(routes::TEMPLATE_ARGUMENTS, post(template_arguments))
+        .route(routes::EXPLAIN_TEMPLATE, post(explain_template))
         .route(routes::VMS, get(vms))
         .route(routes::CREATE, post(create))
         .route(routes::START, post(start))
@@ -79,6 +85,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/vms/{number}/snapshots", get(snapshots))
         .route("/v1/vms/{number}", get(vm))
         .route("/v1/vms/{number}/content", get(download::vm))
+        .route("/v1/vms/{number}/xml", get(xml))
         .route("/v1/vms/{number}/boot", get(boot))
         .route("/v1/vms/{number}/console", get(console::attach))
         .fallback(|| async {
@@ -198,6 +205,37 @@ operation!(compact, CompactVms, compact);
 operation!(create_snapshots, CreateSnapshots, create_snapshots);
 operation!(restore_snapshots, NamedSnapshots, restore_snapshots);
 operation!(delete_snapshots, NamedSnapshots, delete_snapshots);
+
+/// Wraps a look at a template, which changes nothing.
+macro_rules! look {
+    ($name:ident) => {
+        async fn $name(
+            State(manager): Shared,
+            json: Result<Json<LookAtTemplate>, JsonRejection>,
+        ) -> Response {
+            match body(json) {
+                Ok(request) => lines::respond(move |_| manager.$name(&request)),
+                Err(error) => failure(&error),
+            }
+        }
+    };
+}
+
+look!(check_template);
+look!(template_arguments);
+look!(explain_template);
+
+async fn templates(State(manager): Shared) -> Response {
+    answer(move || manager.template_list()).await
+}
+
+async fn template(State(manager): Shared, Path(name): Path<String>) -> Response {
+    answer(move || manager.template(&name)).await
+}
+
+async fn xml(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.vm_xml(number(&text)?)).await
+}
 
 async fn remove(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
     lines::respond(move |progress| manager.remove(caller, progress))

@@ -88,7 +88,10 @@ CREATE TABLE vm (
     memory_mib   INTEGER NOT NULL,
     cpus         INTEGER NOT NULL,
     created_at_s INTEGER NOT NULL,
-    crash_cause  TEXT
+    crash_cause  TEXT,
+    -- Both stay as they are for the VM's life; the first is settled at its first start at the latest.
+    machine      TEXT,
+    layout       TEXT NOT NULL
 ) STRICT;
 
 -- A snapshot of a VM's disk. `mapped_bytes` is looked at once it is there.

@@ -40,6 +40,10 @@ pub struct NewVm {
     pub cpus: u32,
     /// Seconds since 1970-01-01 UTC.
     pub created_at_s: u64,
+    /// Its machine type, exactly, once that is settled.
+    pub machine: Option<String>,
+    /// Where its PCI devices sit, as JSON.
+    pub layout: String,
     /// Its network cards.
     pub nics: Vec<NicRow>,
 }
@@ -71,6 +75,10 @@ pub struct VmRow {
     pub created_at_s: u64,
     /// Why its last run ended, if nobody asked for it.
     pub crash_cause: Option<String>,
+    /// Its machine type, exactly, once that is settled.
+    pub machine: Option<String>,
+    /// Where its PCI devices sit, as JSON.
+    pub layout: String,
     /// Its network cards.
     pub nics: Vec<NicRow>,
     /// Its volume's size; not a column of it.
@@ -115,6 +123,8 @@ fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         cpus: column_u32(row, "cpus")?,
         created_at_s: column(row, "created_at_s")?,
         crash_cause: row.get("crash_cause")?,
+        machine: row.get("machine")?,
+        layout: row.get("layout")?,
         nics: Vec::new(),
         disk_bytes: column(row, "size_bytes")?,
         deleting: VolumeState::from_text(&state) == VolumeState::Deleting,
@@ -134,7 +144,7 @@ fn nic(row: &Row<'_>) -> rusqlite::Result<(u32, NicRow)> {
 pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<()> {
     const ACTION: &str = "record a VM";
     tx.execute(
-        "INSERT INTO vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL)",
+        "INSERT INTO vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL, ?12, ?13)",
         params![
             vm.number.get(),
             vm.name,
@@ -147,6 +157,8 @@ pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<(
             signed(vm.memory_mib),
             vm.cpus,
             signed(vm.created_at_s),
+            vm.machine,
+            vm.layout,
         ],
     )
     .to(ACTION)?;
@@ -208,6 +220,22 @@ impl Store {
             }
         }
         Ok(rows)
+    }
+
+    /// Settles the machine type of a VM that has none yet.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn keep_machine(&self, number: VmNumber, machine: &str) -> Result<()> {
+        const ACTION: &str = "record a VM's machine type";
+        self.write(ACTION, Durability::Full, |tx| {
+            tx.execute(
+                "UPDATE vm SET machine = ?2 WHERE number = ?1 AND machine IS NULL",
+                params![number.get(), machine],
+            )
+            .to(ACTION)?;
+            Ok(())
+        })
     }
 
     /// Every run that has been recorded.
@@ -334,6 +362,8 @@ pub(super) mod tests {
             memory_mib: 512,
             cpus: 1,
             created_at_s: 1,
+            machine: None,
+            layout: "{}".into(),
             nics: vec![nic(0), nic(1)],
         }
     }

@@ -5,6 +5,7 @@ mod host;
 mod image;
 mod pool;
 mod profile;
+mod template;
 mod vm;
 
 pub(crate) use disk::{compacted_line, snapshot_line};

@@ -3,6 +3,7 @@
 use crate::domain::device::{self, *};
 use crate::domain::error::{Result, TemplateError};
 use crate::domain::model::Domain;
+use crate::domain::origin::Origin;
 use crate::domain::os::MachineKind;
 use std::collections::BTreeSet;
 
@@ -98,17 +99,18 @@ fn insert(controllers: &mut Vec<Controller>, new: Controller) {
     controllers.insert(position.unwrap_or(controllers.len()), new);
 }
 
-fn add_missing(domain: &mut Domain, kind: ControllerKind, index: u32) {
+fn add_missing(domain: &mut Domain, kind: ControllerKind, index: u32, origin: Origin) {
     let there = domain
         .devices
         .controllers
         .iter()
         .any(|c| c.kind.word() == kind.word() && c.index == index);
     if !there {
-        insert(
-            &mut domain.devices.controllers,
-            Controller::implied(kind, index),
-        );
+        let controller = Controller {
+            origin,
+            ..Controller::implied(kind, index)
+        };
+        insert(&mut domain.devices.controllers, controller);
     }
 }
 
@@ -119,11 +121,11 @@ pub(super) fn machine_controllers(domain: &mut Domain) {
         ports: None,
         companion_port: None,
     };
-    add_missing(domain, usb, 0);
+    add_missing(domain, usb, 0, Origin::default());
     let root = match domain.os.kind {
         MachineKind::I440fx => PciModel::PciRoot,
         MachineKind::Q35 => {
-            add_missing(domain, ControllerKind::Sata, 0);
+            add_missing(domain, ControllerKind::Sata, 0, Origin::default());
             PciModel::PcieRoot
         }
     };
@@ -133,7 +135,7 @@ pub(super) fn machine_controllers(domain: &mut Domain) {
         port: None,
         chassis_number: None,
     };
-    add_missing(domain, root, 0);
+    add_missing(domain, root, 0, Origin::default());
 }
 
 /// The controllers that disks and channels sit on.
@@ -145,14 +147,14 @@ pub(super) fn needed_controllers(domain: &mut Domain) {
         DiskBus::Sata,
         DiskBus::Nvme,
     ] {
-        let last = domain
-            .devices
-            .disks
-            .iter()
-            .filter(|disk| disk.bus == bus)
+        let disks = domain.devices.disks.iter().filter(|disk| disk.bus == bus);
+        let last = disks
+            .clone()
             .filter_map(|disk| disk.drive)
             .map(|drive| drive.controller)
             .max();
+        let said = disks.flat_map(|disk| disk.origin.at(&["", "target", "address"]));
+        let origin = Origin::default().with(said);
         let kind = match bus {
             DiskBus::Ide => ControllerKind::Ide,
             DiskBus::Fdc => ControllerKind::Fdc,
@@ -165,7 +167,7 @@ pub(super) fn needed_controllers(domain: &mut Domain) {
             },
         };
         for index in 0..last.map_or(0, |last| last + 1) {
-            add_missing(domain, kind, index);
+            add_missing(domain, kind, index, origin.clone());
         }
     }
     let devices = &domain.devices;
@@ -173,12 +175,18 @@ pub(super) fn needed_controllers(domain: &mut Domain) {
         let addresses = devices.channels.iter().map(|c| c.address);
         let addresses = addresses.chain(devices.consoles.iter().map(|c| c.address));
         let last = addresses.flatten().map(|a| a.controller).max().unwrap_or(0);
+        let channels = devices.channels.iter().map(|c| &c.origin);
+        let consoles = devices.consoles.iter().map(|c| &c.origin);
+        let said = channels
+            .chain(consoles)
+            .flat_map(|origin| origin.at(&["", "target", "address"]));
+        let origin = Origin::default().with(said);
         let kind = ControllerKind::VirtioSerial {
             ports: None,
             vectors: None,
         };
         for index in 0..=last {
-            add_missing(domain, kind, index);
+            add_missing(domain, kind, index, origin.clone());
         }
     }
 }

@@ -13,6 +13,7 @@ use super::device::{self, *};
 use super::error::{Result, TemplateError};
 use super::model::Domain;
 use super::node::Node;
+use super::origin::Origin;
 use super::os::{BootDevice, MachineKind};
 use std::collections::BTreeSet;
 
@@ -59,6 +60,7 @@ pub(crate) fn complete(domain: &mut Domain, draft: Draft) -> Result<()> {
     if !draft.balloon_given {
         domain.devices.balloon = Some(Balloon {
             alias: String::new(),
+            origin: Origin::default(),
             autodeflate: None,
             free_page_reporting: None,
             stats_period_s: None,
@@ -82,8 +84,10 @@ pub(crate) fn complete(domain: &mut Domain, draft: Draft) -> Result<()> {
 fn default_video(domain: &mut Domain, given: bool) {
     let devices = &mut domain.devices;
     if !given && !devices.graphics.is_empty() {
+        let screens = devices.graphics.iter().flat_map(|g| g.origin.at(&[""]));
         devices.videos.push(Video {
             alias: String::new(),
+            origin: Origin::default().with(screens),
             model: VideoModel::Cirrus,
             primary: true,
             vram_kib: None,
@@ -112,6 +116,7 @@ fn consoles(domain: &mut Domain, place: &Place) -> Result<()> {
     {
         devices.serials.push(Serial {
             alias: String::new(),
+            origin: console.origin.clone(),
             backend: console.backend,
             port: 0,
         });
@@ -196,6 +201,7 @@ fn boot_order(domain: &mut Domain, place: &Place) -> Result<()> {
     if domain.os.boot.is_empty() {
         domain.os.boot.push(BootDevice::Disk);
     }
+    let said = domain.origin.at(&["os/boot"]);
     for (position, class) in (1u32..).zip(&domain.os.boot) {
         let kind = match class {
             BootDevice::Disk => DiskDevice::Disk,
@@ -203,12 +209,14 @@ fn boot_order(domain: &mut Domain, place: &Place) -> Result<()> {
             BootDevice::Floppy => DiskDevice::Floppy,
             BootDevice::Network => {
                 if let Some(nic) = devices.interfaces.first_mut() {
+                    nic.origin.add(said.get(position as usize - 1).copied());
                     nic.boot_index.get_or_insert(position);
                 }
                 continue;
             }
         };
         if let Some(disk) = devices.disks.iter_mut().find(|disk| disk.device == kind) {
+            disk.origin.add(said.get(position as usize - 1).copied());
             disk.boot_index.get_or_insert(position);
         }
     }

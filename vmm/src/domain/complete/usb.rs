@@ -8,6 +8,7 @@ use crate::domain::address::UsbAddress;
 use crate::domain::device::*;
 use crate::domain::error::Result;
 use crate::domain::model::{Devices, Domain};
+use crate::domain::origin::{ElementId, Origin};
 use std::collections::BTreeSet;
 
 /// The ports of QEMU's hub.
@@ -40,9 +41,11 @@ pub(super) fn usb_ports(domain: &mut Domain, place: &Place) -> Result<()> {
         + given_hubs * HUB_PORTS;
     // A hub brings eight ports and takes one.
     let missing = wanted.saturating_sub(available).div_ceil(HUB_PORTS - 1);
+    let wanting = Origin::default().with(usb_devices(devices));
     for _ in 0..missing {
         devices.hubs.push(Hub {
             alias: String::new(),
+            origin: wanting.clone(),
             usb: None,
         });
     }
@@ -82,6 +85,18 @@ fn places(devices: &mut Devices) -> impl Iterator<Item = &mut Option<UsbAddress>
     hubs.chain(disks)
         .chain(inputs)
         .chain(sounds.map(|s| &mut s.usb))
+}
+
+/// The elements of the template's USB devices, which together need the hubs that are added.
+fn usb_devices(devices: &Devices) -> Vec<ElementId> {
+    let disks = devices.disks.iter().filter(|d| d.bus == DiskBus::Usb);
+    let inputs = devices.inputs.iter().filter(|i| i.bus == InputBus::Usb);
+    let sounds = devices.sounds.iter();
+    let sounds = sounds.filter(|s| s.model == SoundModel::Usb);
+    let origins = disks.map(|d| &d.origin);
+    let origins = origins.chain(inputs.map(|i| &i.origin));
+    let origins = origins.chain(sounds.map(|s| &s.origin));
+    origins.flat_map(|origin| origin.at(&[""])).collect()
 }
 
 /// What is free.

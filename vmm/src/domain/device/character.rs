@@ -3,6 +3,7 @@
 use crate::domain::address::{self, VirtioSerialAddress};
 use crate::domain::error::Result;
 use crate::domain::node::Node;
+use crate::domain::origin::Origin;
 
 /// What is behind a character device.
 ///
@@ -22,6 +23,8 @@ pub enum CharacterBackend {
 pub struct Serial {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// What is behind it.
     pub backend: CharacterBackend,
     /// The number of the line: 0 is the guest's first.
@@ -42,6 +45,8 @@ pub enum ConsoleTarget {
 pub struct Console {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// What is behind it.
     pub backend: CharacterBackend,
     /// What it is shown on.
@@ -55,6 +60,8 @@ pub struct Console {
 pub struct Channel {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// What is behind it.
     pub backend: CharacterBackend,
     /// The name by which the guest finds it.
@@ -113,6 +120,7 @@ pub(crate) fn serial(node: &Node<'_>) -> Result<Serial> {
     })?;
     Ok(Serial {
         alias: String::new(),
+        origin: node.origin(),
         backend,
         // Completion numbers the lines without a port.
         port: port.flatten().unwrap_or(u32::MAX),
@@ -146,6 +154,7 @@ pub(crate) fn console(node: &Node<'_>) -> Result<Console> {
     };
     Ok(Console {
         alias: String::new(),
+        origin: node.origin(),
         backend,
         target,
         address,
@@ -172,6 +181,7 @@ pub(crate) fn channel(node: &Node<'_>) -> Result<Channel> {
     })?;
     Ok(Channel {
         alias: String::new(),
+        origin: node.origin(),
         backend,
         name,
         address: address::virtio_serial(node)?,

@@ -3,6 +3,7 @@
 use crate::domain::address::{self, PciPlace};
 use crate::domain::error::Result;
 use crate::domain::node::{Node, words};
+use crate::domain::origin::Origin;
 
 words! {
     /// The SCSI host adapter that the guest sees.
@@ -140,6 +141,8 @@ impl ControllerKind {
 pub struct Controller {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// What it controls.
     pub kind: ControllerKind,
     /// Its number among those of its type.
@@ -153,6 +156,7 @@ impl Controller {
     pub(crate) fn implied(kind: ControllerKind, index: u32) -> Self {
         Self {
             alias: String::new(),
+            origin: Origin::default(),
             kind,
             index,
             pci: PciPlace::default(),
@@ -226,6 +230,7 @@ pub(crate) fn controller(node: &Node<'_>) -> Result<TemplateController> {
     Ok(TemplateController {
         controller: Controller {
             alias: String::new(),
+            origin: node.origin(),
             kind,
             index: index.unwrap_or(0),
             pci,

@@ -2,6 +2,7 @@
 
 use crate::domain::address::{DriveAddress, PciPlace, UsbAddress};
 use crate::domain::node::words;
+use crate::domain::origin::Origin;
 
 words! {
     /// What the guest sees.
@@ -110,6 +111,8 @@ pub enum DiskSource {
 pub struct Disk {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// What the guest sees.
     pub device: DiskDevice,
     /// Where the contents are.

@@ -24,6 +24,7 @@ pub(crate) fn disk(node: &Node<'_>) -> Result<Disk> {
     }
     let mut disk = Disk {
         alias: String::new(),
+        origin: node.origin(),
         device,
         source,
         bus,

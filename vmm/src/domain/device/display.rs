@@ -3,6 +3,7 @@
 use crate::domain::address::{self, PciPlace};
 use crate::domain::error::Result;
 use crate::domain::node::{Node, words};
+use crate::domain::origin::Origin;
 
 words! {
     /// How the screen is reached.
@@ -16,8 +17,10 @@ words! {
 
 /// A screen that can be reached from outside: only through fvm, which hands each viewer's connection
 /// to QEMU, so there is no port and no password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Graphics {
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// How.
     pub kind: GraphicsKind,
 }
@@ -45,6 +48,8 @@ words! {
 pub struct Video {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// The card.
     pub model: VideoModel,
     /// Whether it is the one that the firmware uses.
@@ -103,7 +108,10 @@ pub(crate) fn graphics(node: &Node<'_>) -> Result<Graphics> {
             ));
         }
     }
-    Ok(Graphics { kind })
+    Ok(Graphics {
+        origin: node.origin(),
+        kind,
+    })
 }
 
 /// Reads `<video>`; `None` is the template's "no video".
@@ -119,6 +127,7 @@ pub(crate) fn video(node: &Node<'_>) -> Result<Option<Video>> {
         let kind = kind.choice(VideoModel::WORDS)?;
         Ok(Some(Video {
             alias: String::new(),
+            origin: node.origin(),
             model: kind,
             primary: model
                 .attr("primary")

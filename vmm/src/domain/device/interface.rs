@@ -4,6 +4,7 @@ use super::disk_read::boot_order;
 use crate::domain::address::{self, PciPlace};
 use crate::domain::error::Result;
 use crate::domain::node::{Node, Value, words};
+use crate::domain::origin::Origin;
 
 words! {
     /// The card that the guest sees.
@@ -46,6 +47,8 @@ impl NicSource {
 pub struct Interface {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// What it is joined to.
     pub source: NicSource,
     /// The card.
@@ -128,6 +131,7 @@ pub(crate) fn interface(node: &Node<'_>) -> Result<Interface> {
     node.ignore_children("alias");
     let interface = Interface {
         alias: String::new(),
+        origin: node.origin(),
         source,
         // libvirt's own default, the card that every old guest knows.
         model: model.unwrap_or(NicModel::Rtl8139),

@@ -3,12 +3,15 @@
 use crate::domain::address::{self, PciPlace, UsbAddress};
 use crate::domain::error::Result;
 use crate::domain::node::{Node, words};
+use crate::domain::origin::Origin;
 
 /// The memory balloon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Balloon {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// Whether the guest takes memory back when it runs short.
     pub autodeflate: Option<bool>,
     /// Whether the guest reports pages that it does not use.
@@ -24,6 +27,8 @@ pub struct Balloon {
 pub struct Rng {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// The file that it reads.
     pub path: String,
     /// The most bytes in a period, and the period in ms.
@@ -67,6 +72,8 @@ words! {
 pub struct Watchdog {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// Which.
     pub model: WatchdogModel,
     /// What happens when it fires.
@@ -104,6 +111,8 @@ words! {
 pub struct Input {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// What it is for.
     pub kind: InputKind,
     /// How it is attached.
@@ -119,6 +128,8 @@ pub struct Input {
 pub struct Hub {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// The place on the USB bus.
     pub usb: Option<UsbAddress>,
 }
@@ -138,6 +149,8 @@ words! {
 pub struct Iommu {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// Which.
     pub model: IommuModel,
     /// Whether it remaps interrupts.
@@ -175,6 +188,8 @@ words! {
 pub struct Sound {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// Which.
     pub model: SoundModel,
     /// The codecs of an HDA card, as QEMU names them; its default if empty.
@@ -202,6 +217,8 @@ words! {
 pub struct Panic {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// Which.
     pub model: PanicModel,
     /// The place on the PCI bus.
@@ -213,6 +230,8 @@ pub struct Panic {
 pub struct Vsock {
     /// The device's id in QEMU.
     pub alias: String,
+    /// Where it stands in the template.
+    pub origin: Origin,
     /// The guest's context id, if the template fixes it.
     pub cid: Option<u32>,
     /// The place on the PCI bus.
@@ -227,6 +246,7 @@ pub(crate) fn balloon(node: &Node<'_>) -> Result<Option<Balloon>> {
     node.ignore_children("alias");
     let balloon = Balloon {
         alias: String::new(),
+        origin: node.origin(),
         autodeflate: node.attr("autodeflate").map(|v| v.on_off()).transpose()?,
         free_page_reporting: node
             .attr("freePageReporting")
@@ -263,6 +283,7 @@ pub(crate) fn rng(node: &Node<'_>) -> Result<Rng> {
     })?;
     Ok(Rng {
         alias: String::new(),
+        origin: node.origin(),
         path,
         rate,
         pci: address::pci(node)?,
@@ -283,6 +304,7 @@ pub(crate) fn watchdog(node: &Node<'_>) -> Result<Watchdog> {
     };
     Ok(Watchdog {
         alias: String::new(),
+        origin: node.origin(),
         model,
         action,
         pci,
@@ -310,6 +332,7 @@ pub(crate) fn input(node: &Node<'_>) -> Result<Input> {
     }
     Ok(Input {
         alias: String::new(),
+        origin: node.origin(),
         kind,
         bus,
         pci,
@@ -323,6 +346,7 @@ pub(crate) fn hub(node: &Node<'_>) -> Result<Hub> {
     node.ignore_children("alias");
     Ok(Hub {
         alias: String::new(),
+        origin: node.origin(),
         usb: address::usb(node)?,
     })
 }
@@ -333,6 +357,7 @@ pub(crate) fn iommu(node: &Node<'_>) -> Result<Iommu> {
     node.ignore_children("alias");
     let mut iommu = Iommu {
         alias: String::new(),
+        origin: node.origin(),
         model,
         interrupt_remapping: None,
         caching_mode: None,
@@ -381,6 +406,7 @@ pub(crate) fn sound(node: &Node<'_>) -> Result<Sound> {
     }
     Ok(Sound {
         alias: String::new(),
+        origin: node.origin(),
         model,
         codecs,
         pci,
@@ -413,6 +439,7 @@ pub(crate) fn panic(node: &Node<'_>) -> Result<Panic> {
     }
     Ok(Panic {
         alias: String::new(),
+        origin: node.origin(),
         model,
         pci,
     })
@@ -437,6 +464,7 @@ pub(crate) fn vsock(node: &Node<'_>) -> Result<Vsock> {
     })?;
     Ok(Vsock {
         alias: String::new(),
+        origin: node.origin(),
         cid: cid.flatten(),
         pci: address::pci(node)?,
     })

@@ -2,51 +2,73 @@
 
 use super::vector::List;
 use super::{Builder, object};
-use crate::domain::{CharacterBackend, VirtioSerialAddress};
+use crate::domain::{CharacterBackend, ElementId, VirtioSerialAddress};
 
 /// QEMU's name for what is behind the character device with this alias.
 pub fn chardev_id(alias: &str) -> String {
     format!("char{alias}")
 }
 
+/// The part of a character device that is not the guest's.
+const BACKEND: [&str; 1] = ["source"];
+
 impl Builder<'_> {
     pub(super) fn serial_lines(&mut self) {
         let domain = self.domain;
         for serial in &domain.devices.serials {
-            let chardev = self.chardev(&serial.alias, serial.backend);
-            self.vector.json(
-                "-device",
-                object! {
-                    "driver": "isa-serial",
-                    "id": serial.alias,
-                    "chardev": chardev,
-                    "index": serial.port,
-                },
+            let chardev = self.chardev(
+                &serial.alias,
+                serial.backend,
+                serial.origin.at(&["", "target"]),
             );
+            self.vector
+                .json(
+                    "-device",
+                    object! {
+                        "driver": "isa-serial",
+                        "id": serial.alias,
+                        "chardev": chardev,
+                        "index": serial.port,
+                    },
+                )
+                .because(serial.origin.without(&BACKEND));
         }
     }
 
     pub(super) fn virtio_ports(&mut self) {
         let domain = self.domain;
         for channel in &domain.devices.channels {
-            let chardev = self.chardev(&channel.alias, channel.backend);
+            let chardev = self.chardev(&channel.alias, channel.backend, channel.origin.at(&[""]));
             let mut port = virtio_port("virtserialport", &channel.alias, channel.address);
             port.insert("chardev".to_owned(), chardev.into());
             port.insert("name".to_owned(), channel.name.as_str().into());
-            self.vector.json("-device", port);
+            self.vector
+                .json("-device", port)
+                .because(channel.origin.without(&BACKEND));
         }
         for console in &domain.devices.consoles {
-            let chardev = self.chardev(&console.alias, console.backend);
+            let chardev = self.chardev(
+                &console.alias,
+                console.backend,
+                console.origin.at(&["", "target"]),
+            );
             let mut port = virtio_port("virtconsole", &console.alias, console.address);
             port.insert("chardev".to_owned(), chardev.into());
-            self.vector.json("-device", port);
+            self.vector
+                .json("-device", port)
+                .because(console.origin.without(&BACKEND));
         }
     }
 
     /// Adds what is behind a character device and returns its id.
     ///
     /// Without a socket what the guest writes is thrown away.
-    fn chardev(&mut self, alias: &str, backend: CharacterBackend) -> String {
+    fn chardev(
+        &mut self,
+        alias: &str,
+        backend: CharacterBackend,
+        origins: Vec<ElementId>,
+    ) -> String {
         let id = chardev_id(alias);
         let list = match (backend, self.given.sockets.get(alias)) {
             (CharacterBackend::SpiceAgent, _) => List::starting("spicevmc")
@@ -63,7 +85,7 @@ impl Builder<'_> {
                 List::starting("null").with("id", &id)
             }
         };
-        self.vector.list("-chardev", list);
+        self.vector.list("-chardev", list).because(origins);
         id
     }
 }

@@ -1,7 +1,9 @@
 //! PCI bridges and ports, and the controllers of other buses.
 
 use super::{ArgumentError, Builder, insert, object};
-use crate::domain::{Controller, ControllerKind, DiskBus, MachineKind, ScsiModel, UsbModel};
+use crate::domain::{
+    Controller, ControllerKind, DiskBus, ElementId, MachineKind, ScsiModel, UsbModel,
+};
 
 impl Builder<'_> {
     pub(super) fn bridges(&mut self) -> Result<(), ArgumentError> {
@@ -18,9 +20,32 @@ impl Builder<'_> {
                 }
                 _ => {}
             }
-            self.pci_device(&alias, properties)?;
+            let origins = self.bridge_origins(bridge.index);
+            self.pci_device(&alias, properties)?.because(origins);
         }
         Ok(())
+    }
+
+    /// The controller in the template, or the devices for which the bus was added.
+    fn bridge_origins(&self, index: u8) -> Vec<ElementId> {
+        let devices = &self.domain.devices;
+        let mut given = devices.controllers.iter();
+        let given = given.find(|c| c.pci_model().is_some() && c.index == u32::from(index));
+        if let Some(controller) = given {
+            return controller.origin.all();
+        }
+        let places = &self.given.layout.places;
+        let behind = places.iter().filter(|(_, p)| p.address.bus == index);
+        let mut origins = Vec::new();
+        for (alias, _) in behind {
+            let bridge = alias.strip_prefix("pci.").and_then(|n| n.parse().ok());
+            origins.extend(match (bridge, devices.origin_of(alias)) {
+                (Some(bridge), _) if bridge > index => self.bridge_origins(bridge),
+                (_, Some(origin)) => origin.at(&["", "address"]),
+                _ => Vec::new(),
+            });
+        }
+        origins
     }
 
     pub(super) fn controllers(&mut self) -> Result<(), ArgumentError> {
@@ -33,16 +58,32 @@ impl Builder<'_> {
 
     fn controller(&mut self, controller: &Controller) -> Result<(), ArgumentError> {
         let alias = &controller.alias;
+        let mut all = controller.origin.all();
         let q35 = self.domain.os.kind == MachineKind::Q35;
         let properties = match controller.kind {
             // Bridges come from the layout; the first IDE and SATA are the machine's own.
-            ControllerKind::Pci { .. } | ControllerKind::Usb { model: None, .. } => return Ok(()),
-            ControllerKind::Ide if controller.index == 0 => return Ok(()),
-            ControllerKind::Sata if controller.index == 0 && q35 => return Ok(()),
+            ControllerKind::Pci { .. } => return Ok(()),
+            ControllerKind::Usb { model: None, .. } => {
+                self.vector.remark(
+                    all,
+                    "no controller is what a machine has without being told",
+                );
+                return Ok(());
+            }
+            ControllerKind::Ide | ControllerKind::Fdc if controller.index == 0 && !q35 => {
+                self.vector.remark(all, BUILT_IN);
+                return Ok(());
+            }
+            ControllerKind::Sata if controller.index == 0 && q35 => {
+                self.vector.remark(all, BUILT_IN);
+                return Ok(());
+            }
             ControllerKind::Ide => object! {"driver": "piix3-ide"},
             ControllerKind::Sata => object! {"driver": "ich9-ahci"},
             ControllerKind::Fdc if q35 => {
-                return self.device(object! {"driver": "isa-fdc", "id": alias});
+                self.device(object! {"driver": "isa-fdc", "id": alias})?
+                    .because(all);
+                return Ok(());
             }
             ControllerKind::Fdc => return Ok(()),
             ControllerKind::Scsi {
@@ -81,14 +122,15 @@ impl Builder<'_> {
             }
             ControllerKind::Nvme => {
                 let mut disks = self.domain.devices.disks.iter();
-                let serial = disks.find_map(|disk| match (disk.bus, disk.drive) {
-                    (DiskBus::Nvme, Some(drive)) if drive.controller == controller.index => {
-                        disk.serial.as_deref()
-                    }
-                    _ => None,
+                let disk = disks.find(|disk| {
+                    let drive = disk.drive.unwrap_or_default();
+                    disk.bus == DiskBus::Nvme && drive.controller == controller.index
                 });
-                let serial =
-                    serial.map_or_else(|| format!("fvm-nvme{}", controller.index), str::to_owned);
+                if let Some(disk) = disk {
+                    all.extend(disk.origin.at(&["serial"]));
+                }
+                let serial = disk.and_then(|disk| disk.serial.clone());
+                let serial = serial.unwrap_or_else(|| format!("fvm-nvme{}", controller.index));
                 object! {"driver": "nvme", "serial": serial}
             }
             ControllerKind::VirtioSerial { ports, vectors } => {
@@ -98,9 +140,13 @@ impl Builder<'_> {
                 properties
             }
         };
-        self.pci_device(alias, properties)
+        self.pci_device(alias, properties)?.because(all);
+        Ok(())
     }
 }
+
+/// What is said of devices that come with the machine.
+pub(super) const BUILT_IN: &str = "every machine of this type has it";
 
 fn scsi_device(model: ScsiModel) -> &'static str {
     match model {

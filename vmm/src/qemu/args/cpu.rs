@@ -2,13 +2,14 @@
 
 use super::vector::List;
 use super::{Builder, on_off};
-use crate::domain::{CpuCache, CpuMode, FeaturePolicy, PanicModel, TimerName, Topology};
+use crate::domain::{CpuCache, CpuMode, ElementId, FeaturePolicy, PanicModel, TimerName, Topology};
 use crate::qemu::Accel;
 
 impl Builder<'_> {
     pub(super) fn cpu(&mut self) {
         let list = self.cpu_list();
-        self.vector.list("-cpu", list);
+        let origins = self.cpu_origins();
+        self.vector.list("-cpu", list).because(origins);
         let vcpus = self.domain.vcpus;
         // Without a topology libvirt gives every processor a socket of its own.
         let topology = self.domain.cpu.topology.unwrap_or(Topology {
@@ -26,7 +27,35 @@ impl Builder<'_> {
             .with("dies", topology.dies)
             .with("cores", topology.cores)
             .with("threads", topology.threads);
-        self.vector.list("-smp", smp);
+        let origins = self.domain.origin.within(&["vcpu", "cpu/topology"]);
+        self.vector.list("-smp", smp).because(origins);
+    }
+
+    /// All that the processor is put together from.
+    fn cpu_origins(&self) -> Vec<ElementId> {
+        let origin = &self.domain.origin;
+        let mut origins = origin.at(&["cpu"]);
+        origins.extend(origin.within(&[
+            "cpu/model",
+            "cpu/vendor",
+            "cpu/feature",
+            "cpu/cache",
+            "features/pmu",
+            "features/kvm",
+            "features/apic",
+        ]));
+        let mut timers = vec![TimerName::Kvmclock, TimerName::Tsc];
+        if self.given.accel == Accel::Kvm {
+            origins.extend(origin.within(&["features/hyperv"]));
+            timers.push(TimerName::Hypervclock);
+            let panics = self.domain.devices.panics.iter();
+            let crash = panics.filter(|panic| panic.model == PanicModel::Hyperv);
+            origins.extend(crash.flat_map(|panic| panic.origin.all()));
+        }
+        let clock = &self.domain.clock;
+        let timers = timers.into_iter().filter_map(|name| clock.timer(name));
+        origins.extend(timers.flat_map(|timer| timer.origin.all()));
+        origins
     }
 
     fn cpu_list(&self) -> List {

@@ -11,6 +11,9 @@ pub fn disk_node_name(target: &str) -> String {
     format!("disk-{target}")
 }
 
+/// The parts of a disk that say what is in it, not what the guest sees.
+const CONTENTS: [&str; 3] = ["source", "backingStore", "readonly"];
+
 impl Builder<'_> {
     pub(super) fn disks(&mut self) -> Result<(), ArgumentError> {
         let domain = self.domain;
@@ -56,7 +59,10 @@ impl Builder<'_> {
             let cache = object! {"direct": disk.is_direct(), "no-flush": cache == Cache::Unsafe};
             insert(&mut node, "cache", Some(cache));
         }
-        self.vector.json("-blockdev", node);
+        let origins = disk
+            .origin
+            .at(&["", "driver", "source", "target", "readonly"]);
+        self.vector.json("-blockdev", node).because(origins);
         Ok(Some(name))
     }
 
@@ -125,7 +131,13 @@ impl Builder<'_> {
             .map(|policy| policy.qemu());
         insert(&mut properties, "werror", write_errors);
         insert(&mut properties, "rerror", read_errors);
-        self.device(properties)
+        let mut origins = disk.origin.without(&CONTENTS);
+        if disk.device != DiskDevice::Disk {
+            // The guest sees whether there is a medium in a drive.
+            origins.extend(disk.origin.at(&["source"]));
+        }
+        self.device(properties)?.because(origins);
+        Ok(())
     }
 
     fn scsi_place(&self, disk: &Disk) -> JsonObject {
@@ -196,7 +208,10 @@ impl Builder<'_> {
         insert(&mut namespace, "drive", node);
         insert(&mut namespace, "bootindex", disk.boot_index);
         block_sizes(&mut namespace, disk);
-        self.device(namespace)
+        let not_here = [&CONTENTS[..], &["serial"]].concat();
+        self.device(namespace)?
+            .because(disk.origin.without(&not_here));
+        Ok(())
     }
 }
 

@@ -16,14 +16,17 @@ impl Builder<'_> {
             match graphics.kind {
                 GraphicsKind::Vnc => {
                     self.vector
-                        .list("-vnc", List::starting("none").with("audiodev", "audio1"));
+                        .list("-vnc", List::starting("none").with("audiodev", "audio1"))
+                        .because(graphics.origin.all());
                 }
                 GraphicsKind::Spice => {
                     let spice = List::default()
                         .with("port", 0)
                         .with("disable-ticketing", "on")
                         .with("seamless-migration", "on");
-                    self.vector.list("-spice", spice);
+                    self.vector
+                        .list("-spice", spice)
+                        .because(graphics.origin.all());
                 }
             }
         }
@@ -87,6 +90,8 @@ impl Builder<'_> {
             }
             VideoModel::Cirrus => {}
         }
-        self.pci_device(&video.alias, properties)
+        self.pci_device(&video.alias, properties)?
+            .because(video.origin.all());
+        Ok(())
     }
 }

@@ -1,9 +1,10 @@
 //! Name, machine type, firmware, memory, clock, boot, what happens at the end, confinement.
 
 use super::vector::List;
-use super::{ArgumentError, Builder, insert, object, on_off};
+use super::{Argument, ArgumentError, Builder, insert, object, on_off};
 use crate::domain::{
-    ClockOffset, GenerationId, LifecycleAction, MachineKind, TickPolicy, TimerName, WatchdogAction,
+    ClockOffset, ElementId, GenerationId, LifecycleAction, MachineKind, TickPolicy, TimerName,
+    WatchdogAction,
 };
 use crate::qemu::{Accel, FirmwareBacking};
 
@@ -19,6 +20,9 @@ impl Builder<'_> {
         if self.given.start_paused {
             self.vector.flag("-S");
         }
+        let named = self.domain.origin.within(&["name", "uuid"]);
+        self.vector
+            .remark(named, "fvm gives every VM its name and its UUID");
         for option in ["-no-user-config", "-nodefaults"] {
             self.vector.flag(option);
         }
@@ -32,7 +36,7 @@ impl Builder<'_> {
     }
 
     pub(super) fn machine(&mut self) -> Result<(), ArgumentError> {
-        let os = &self.domain.os;
+        let (os, origin) = (&self.domain.os, &self.domain.origin);
         let wanted = self.given.machine.as_ref().unwrap_or(&os.machine);
         let machine = self.given.qemu.machine(wanted);
         let machine = machine.ok_or_else(|| ArgumentError::UnknownMachine {
@@ -80,24 +84,52 @@ impl Builder<'_> {
                 .with("pflash0", "pflash-code")
                 .with("pflash1", "pflash-vars");
         }
-        self.vector.list("-machine", list);
+        let mut origins = origin.within(&[
+            "os/type",
+            "os/loader",
+            "os/firmware",
+            "os/bios",
+            "features/acpi",
+            "features/vmport",
+            "features/smm",
+            "features/ioapic",
+            "memoryBacking/nosharepages",
+            "cpu/numa",
+        ]);
+        if os.firmware.is_uefi() {
+            origins.extend(origin.at(&["os"]));
+        }
+        let hpet = hpet.map(|timer| timer.origin.all());
+        self.vector
+            .list("-machine", list)
+            .because(origins)
+            .because(hpet.unwrap_or_default());
         self.vector.value("-accel", self.given.accel.as_str());
         if let Some(loader) = &os.firmware.loader
             && !loader.pflash
             && !os.firmware.is_uefi()
         {
-            self.vector.value("-bios", &loader.path);
+            self.vector
+                .value("-bios", &loader.path)
+                .because(origin.within(&["os/loader"]));
         }
         if let Some(kernel) = &os.kernel {
-            self.vector.value("-kernel", &kernel.kernel);
-            for (option, value) in [("-initrd", &kernel.initrd), ("-append", &kernel.cmdline)] {
+            for (option, value, path) in [
+                ("-kernel", Some(&kernel.kernel), "os/kernel"),
+                ("-initrd", kernel.initrd.as_ref(), "os/initrd"),
+                ("-append", kernel.cmdline.as_ref(), "os/cmdline"),
+            ] {
                 if let Some(value) = value {
-                    self.vector.value(option, value);
+                    self.vector
+                        .value(option, value)
+                        .because(origin.within(&[path]));
                 }
             }
         }
         if features.vmcoreinfo {
-            self.vector.value("-device", "vmcoreinfo");
+            self.vector
+                .value("-device", "vmcoreinfo")
+                .because(origin.within(&["features/vmcoreinfo"]));
         }
         Ok(())
     }
@@ -111,25 +143,50 @@ impl Builder<'_> {
                 "file": {"driver": "file", "filename": path, "read-only": read_only},
             }
         };
+        let origin = &self.domain.origin;
+        let said = |paths: &[&str]| [origin.at(&["os"]), origin.within(paths)].concat();
+        let code = said(&["os/loader", "os/firmware"]);
+        let vars = said(&["os/loader", "os/firmware", "os/nvram"]);
         self.vector
-            .json("-blockdev", node("pflash-code", &firmware.code, true));
+            .json("-blockdev", node("pflash-code", &firmware.code, true))
+            .because(code);
         self.vector
-            .json("-blockdev", node("pflash-vars", &firmware.vars, false));
+            .json("-blockdev", node("pflash-vars", &firmware.vars, false))
+            .because(vars);
         if self.domain.os.firmware.secure_boot == Some(true) {
-            self.global("driver=cfi.pflash01,property=secure,value=on");
+            let secure = origin.within(&["os/loader", "os/firmware"]);
+            self.global("driver=cfi.pflash01,property=secure,value=on")
+                .because(secure);
         }
     }
 
     pub(super) fn memory(&mut self) {
         let memory = &self.domain.memory;
         let size = List::default().with("size", format!("{}k", memory.total_kib));
-        self.vector.list("-m", size);
+        let origin = &self.domain.origin;
+        let sizes = match memory.nodes.is_empty() {
+            true => origin.within(&["memory"]),
+            false => {
+                let sum = "the nodes' memory counts";
+                self.vector.remark(origin.within(&["memory"]), sum);
+                origin.at(&["cpu/numa/cell"])
+            }
+        };
+        let balloon = "the balloon takes the rest as soon as the guest runs";
+        self.vector
+            .remark(origin.within(&["currentMemory"]), balloon);
+        self.vector.list("-m", size).because(sizes);
+        let backing = self.backing_origins();
         if memory.nodes.is_empty() {
-            self.memory_object(MEMORY_ID, memory.total_kib, memory.shared);
+            self.memory_object(MEMORY_ID, memory.total_kib, memory.shared)
+                .because(origin.within(&["memory"]))
+                .because(backing.clone());
         }
         for node in &memory.nodes {
             let id = format!("ram-node{}", node.id);
-            self.memory_object(&id, node.memory_kib, node.shared.or(memory.shared));
+            self.memory_object(&id, node.memory_kib, node.shared.or(memory.shared))
+                .because(node.origin.at(&[""]))
+                .because(backing.clone());
             let mut list = List::starting("node").with("nodeid", node.id);
             for (first, last) in &node.cpus {
                 list = match first == last {
@@ -137,15 +194,18 @@ impl Builder<'_> {
                     false => list.with("cpus", format!("{first}-{last}")),
                 };
             }
-            self.vector.list("-numa", list.with("memdev", id));
+            self.vector
+                .list("-numa", list.with("memdev", id))
+                .because(node.origin.at(&[""]));
         }
         for node in &memory.nodes {
-            for (other, distance) in &node.distances {
+            let said = node.origin.at(&["distances/sibling"]);
+            for ((other, distance), sibling) in node.distances.iter().zip(said) {
                 let list = List::starting("dist")
                     .with("src", node.id)
                     .with("dst", other)
                     .with("val", distance);
-                self.vector.list("-numa", list);
+                self.vector.list("-numa", list).because([sibling]);
             }
         }
         self.vector
@@ -153,11 +213,23 @@ impl Builder<'_> {
         for number in 1..=self.domain.iothreads {
             let id = format!("iothread{number}");
             self.vector
-                .json("-object", object! {"qom-type": "iothread", "id": id});
+                .json("-object", object! {"qom-type": "iothread", "id": id})
+                .because(origin.within(&["iothreads"]));
         }
     }
 
-    fn memory_object(&mut self, id: &str, kib: u64, shared: Option<bool>) {
+    /// What the template says of all memory.
+    fn backing_origins(&self) -> Vec<ElementId> {
+        let origin = &self.domain.origin;
+        origin.within(&[
+            "memoryBacking/hugepages",
+            "memoryBacking/source",
+            "memoryBacking/access",
+            "memoryBacking/allocation",
+        ])
+    }
+
+    fn memory_object(&mut self, id: &str, kib: u64, shared: Option<bool>) -> &mut Argument {
         let memory = &self.domain.memory;
         let memfd = memory.memfd || memory.huge_pages.is_some();
         let kind = if memfd {
@@ -180,7 +252,7 @@ impl Builder<'_> {
                 Some(false),
             );
         }
-        self.vector.json("-object", object);
+        self.vector.json("-object", object)
     }
 
     pub(super) fn tables(&mut self) {
@@ -191,7 +263,10 @@ impl Builder<'_> {
                 .entries
                 .iter()
                 .fold(start, |list, (name, value)| list.with(name, value));
-            self.vector.list("-smbios", list);
+            self.vector
+                .list("-smbios", list)
+                .because(table.origin.all())
+                .because(domain.origin.within(&["os/smbios"]));
         }
         if let Some(id) = &domain.generation_id {
             let id = match id {
@@ -199,7 +274,9 @@ impl Builder<'_> {
                 GenerationId::Fixed(id) => id,
             };
             let device = object! {"driver": "vmgenid", "guid": id, "id": "vmgenid0"};
-            self.vector.json("-device", device);
+            self.vector
+                .json("-device", device)
+                .because(domain.origin.within(&["genid"]));
         }
     }
 
@@ -231,10 +308,18 @@ impl Builder<'_> {
         if policy(TimerName::Rtc) == Some(TickPolicy::Catchup) {
             rtc = rtc.with("driftfix", "slew");
         }
-        self.vector.list("-rtc", rtc);
+        let timer = |name| {
+            let timer = clock.timer(name);
+            timer.map_or_else(Vec::new, |timer| timer.origin.all())
+        };
+        self.vector
+            .list("-rtc", rtc)
+            .because(self.domain.origin.at(&["clock"]))
+            .because(timer(TimerName::Rtc));
         // Under emulation there is another timer, without the property.
         if let (Some(policy), Accel::Kvm) = (policy(TimerName::Pit), self.given.accel) {
-            self.global(&format!("kvm-pit.lost_tick_policy={}", policy.as_str()));
+            self.global(&format!("kvm-pit.lost_tick_policy={}", policy.as_str()))
+                .because(timer(TimerName::Pit));
         }
     }
 
@@ -253,27 +338,30 @@ impl Builder<'_> {
             LifecycleAction::Destroy => "shutdown",
             LifecycleAction::Restart | LifecycleAction::Preserve => "pause",
         };
-        let action = self
-            .domain
-            .devices
-            .watchdogs
-            .first()
-            .map(|watchdog| watchdog.action);
+        let watchdog = self.domain.devices.watchdogs.first();
+        let action = watchdog.map(|watchdog| watchdog.action);
+        let origin = &self.domain.origin;
+        let mut origins = origin.within(&["on_poweroff", "on_reboot", "on_crash"]);
+        origins.extend(watchdog.into_iter().flat_map(|w| w.origin.at(&[""])));
         let list = List::default()
             .with("reboot", reboot)
             .with("shutdown", shutdown)
             .with("panic", panic)
             .with_some("watchdog", action.map(WatchdogAction::as_str));
-        self.vector.list("-action", list);
+        self.vector.list("-action", list).because(origins);
         let (device, power) = match self.domain.os.kind {
             MachineKind::I440fx => ("PIIX4_PM", self.domain.power),
             MachineKind::Q35 => ("ICH9-LPC", self.domain.power),
         };
         // Without ACPI there is no power management.
         let acpi = self.domain.features.acpi;
-        for (state, enabled) in [("s3", power.suspend_to_mem), ("s4", power.suspend_to_disk)] {
+        for (state, enabled, path) in [
+            ("s3", power.suspend_to_mem, "pm/suspend-to-mem"),
+            ("s4", power.suspend_to_disk, "pm/suspend-to-disk"),
+        ] {
             if let (Some(enabled), true) = (enabled, acpi) {
-                self.global(&format!("{device}.disable_{state}={}", u8::from(!enabled)));
+                self.global(&format!("{device}.disable_{state}={}", u8::from(!enabled)))
+                    .because(origin.within(&[path, "features/acpi"]));
             }
         }
     }
@@ -288,7 +376,9 @@ impl Builder<'_> {
             .with_some("splash-time", timeout)
             .with_some("reboot-timeout", os.reboot_timeout_ms)
             .with("strict", "on");
-        self.vector.list("-boot", list);
+        self.vector
+            .list("-boot", list)
+            .because(self.domain.origin.within(&["os/bootmenu", "os/bios"]));
     }
 
     pub(super) fn confinement(&mut self) {
@@ -303,7 +393,7 @@ impl Builder<'_> {
     }
 
     /// Sets a property of a device that the machine makes by itself.
-    pub(super) fn global(&mut self, setting: &str) {
-        self.vector.value("-global", setting);
+    pub(super) fn global(&mut self, setting: &str) -> &mut Argument {
+        self.vector.value("-global", setting)
     }
 }

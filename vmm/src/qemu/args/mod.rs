@@ -21,7 +21,7 @@ pub use disk::disk_node_name;
 use super::assignment::Assignment;
 use crate::domain::{Domain, PciAddress};
 use thiserror::Error;
-use vector::Vector;
+pub use vector::{Argument, CommandLine};
 
 /// Why there are no arguments for a domain.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -85,10 +85,18 @@ pub enum ArgumentError {
 
 /// The arguments for QEMU, without its own name.
 pub fn arguments(domain: &Domain, assignment: &Assignment) -> Result<Vec<String>, ArgumentError> {
+    command_line(domain, assignment).map(CommandLine::into_vector)
+}
+
+/// The same arguments, each with the elements of the template that it says.
+pub fn command_line(
+    domain: &Domain,
+    assignment: &Assignment,
+) -> Result<CommandLine, ArgumentError> {
     let mut builder = Builder {
         domain,
         given: assignment,
-        vector: Vector::default(),
+        vector: CommandLine::default(),
     };
     builder.identity();
     builder.machine()?;
@@ -116,21 +124,21 @@ pub fn arguments(domain: &Domain, assignment: &Assignment) -> Result<Vec<String>
     builder.panics()?;
     builder.vsock()?;
     builder.confinement();
-    Ok(builder.vector.into_arguments())
+    Ok(builder.vector)
 }
 
 /// Arguments that are being built; each family adds its own.
 struct Builder<'b> {
     domain: &'b Domain,
     given: &'b Assignment,
-    vector: Vector,
+    vector: CommandLine,
 }
 
 type JsonObject = serde_json::Map<String, serde_json::Value>;
 
 impl Builder<'_> {
     /// Adds a device, which this QEMU must have.
-    fn device(&mut self, properties: JsonObject) -> Result<(), ArgumentError> {
+    fn device(&mut self, properties: JsonObject) -> Result<&mut Argument, ArgumentError> {
         let text = |name: &str| {
             let value = properties.get(name).and_then(|value| value.as_str());
             value.unwrap_or_default().to_owned()
@@ -143,8 +151,7 @@ impl Builder<'_> {
                 version: qemu.version.to_string(),
             });
         }
-        self.vector.json("-device", properties);
-        Ok(())
+        Ok(self.vector.json("-device", properties))
     }
 
     /// Puts a PCI device in its place.
@@ -175,7 +182,11 @@ impl Builder<'_> {
     }
 
     /// Adds a device that has a place on the PCI bus.
-    fn pci_device(&mut self, alias: &str, mut properties: JsonObject) -> Result<(), ArgumentError> {
+    fn pci_device(
+        &mut self,
+        alias: &str,
+        mut properties: JsonObject,
+    ) -> Result<&mut Argument, ArgumentError> {
         properties.insert("id".to_owned(), alias.into());
         self.place(&mut properties, alias)?;
         self.device(properties)

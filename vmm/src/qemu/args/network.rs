@@ -37,7 +37,8 @@ impl Builder<'_> {
                 let plural = if queues > 1 { "vhostfds" } else { "vhostfd" };
                 insert(&mut tap, plural, Some(numbers(&backing.vhost_fds)));
             }
-            self.vector.json("-netdev", tap);
+            let origins = nic.origin.at(&["", "source", "driver", "model"]);
+            self.vector.json("-netdev", tap).because(origins);
             insert(&mut properties, "netdev", Some(netdev));
         }
         if queues > 1 {
@@ -51,7 +52,9 @@ impl Builder<'_> {
         if !nic.rom_enabled {
             insert(&mut properties, "romfile", Some(""));
         }
-        self.pci_device(&nic.alias, properties)
+        self.pci_device(&nic.alias, properties)?
+            .because(nic.origin.without(&["source", "target"]));
+        Ok(())
     }
 }
 

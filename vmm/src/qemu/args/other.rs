@@ -1,5 +1,6 @@
 //! The devices of a few properties: input, sound, watchdog, balloon, rng, panic, vsock.
 
+use super::controller::BUILT_IN;
 use super::{ArgumentError, Builder, JsonObject, insert, object};
 use crate::domain::{
     GraphicsKind, Input, InputBus, InputKind, IommuModel, MachineKind, PanicModel, Sound,
@@ -24,7 +25,7 @@ impl Builder<'_> {
         for hub in &domain.devices.hubs {
             let mut properties = object! {"driver": "usb-hub", "id": hub.alias};
             self.usb_place(&mut properties, hub.usb.as_ref());
-            self.device(properties)?;
+            self.device(properties)?.because(hub.origin.all());
         }
         Ok(())
     }
@@ -36,7 +37,9 @@ impl Builder<'_> {
             return Ok(());
         };
         if iommu.model == IommuModel::Virtio {
-            return self.pci_device(&iommu.alias, object! {"driver": "virtio-iommu-pci"});
+            self.pci_device(&iommu.alias, object! {"driver": "virtio-iommu-pci"})?
+                .because(iommu.origin.all());
+            return Ok(());
         }
         let mut properties = object! {"driver": "intel-iommu", "id": iommu.alias};
         insert(
@@ -52,7 +55,8 @@ impl Builder<'_> {
         );
         insert(&mut properties, "device-iotlb", iommu.device_iotlb);
         insert(&mut properties, "aw-bits", iommu.address_bits);
-        self.device(properties)
+        self.device(properties)?.because(iommu.origin.all());
+        Ok(())
     }
 
     pub(super) fn inputs(&mut self) -> Result<(), ArgumentError> {
@@ -66,7 +70,10 @@ impl Builder<'_> {
     fn input(&mut self, input: &Input) -> Result<(), ArgumentError> {
         let driver = match (input.bus, input.kind) {
             // Every machine has them.
-            (InputBus::Ps2, _) => return Ok(()),
+            (InputBus::Ps2, _) => {
+                self.vector.remark(input.origin.all(), BUILT_IN);
+                return Ok(());
+            }
             (InputBus::Usb, InputKind::Mouse) => "usb-mouse",
             (InputBus::Usb, InputKind::Tablet) => "usb-tablet",
             (InputBus::Usb, InputKind::Keyboard) => "usb-kbd",
@@ -76,11 +83,14 @@ impl Builder<'_> {
         };
         let mut properties = object! {"driver": driver};
         if input.bus == InputBus::Virtio {
-            return self.pci_device(&input.alias, properties);
+            self.pci_device(&input.alias, properties)?
+                .because(input.origin.all());
+            return Ok(());
         }
         insert(&mut properties, "id", Some(input.alias.as_str()));
         self.usb_place(&mut properties, input.usb.as_ref());
-        self.device(properties)
+        self.device(properties)?.because(input.origin.all());
+        Ok(())
     }
 
     pub(super) fn sounds(&mut self) -> Result<(), ArgumentError> {
@@ -94,8 +104,11 @@ impl Builder<'_> {
             .iter()
             .any(|g| g.kind == GraphicsKind::Spice);
         let driver = if spice { "spice" } else { "none" };
+        let screens = devices.graphics.iter().flat_map(|g| g.origin.at(&[""]));
+        let cards = devices.sounds.iter().flat_map(|s| s.origin.at(&[""]));
         self.vector
-            .json("-audiodev", object! {"id": "audio1", "driver": driver});
+            .json("-audiodev", object! {"id": "audio1", "driver": driver})
+            .because(screens.chain(cards));
         for sound in &devices.sounds {
             self.sound(sound)?;
         }
@@ -118,9 +131,12 @@ impl Builder<'_> {
         if sound.model == SoundModel::Usb {
             insert(&mut properties, "id", Some(sound.alias.as_str()));
             self.usb_place(&mut properties, sound.usb.as_ref());
-            return self.device(properties);
+            self.device(properties)?.because(sound.origin.all());
+            return Ok(());
         }
-        self.pci_device(&sound.alias, properties)?;
+        self.pci_device(&sound.alias, properties)?
+            .because(sound.origin.without(&["codec"]));
+        let said = sound.origin.at(&["codec"]);
         let codecs: &[&str] = match sound.codecs.as_slice() {
             [] if hda => &["hda-duplex"],
             codecs => codecs,
@@ -132,7 +148,12 @@ impl Builder<'_> {
                 "bus": format!("{}.0", sound.alias),
                 "cad": number,
                 "audiodev": "audio1",
-            })?;
+            })?
+            // Without a word about codecs the card has its usual one.
+            .because(match said.get(number) {
+                Some(codec) => vec![*codec],
+                None => sound.origin.at(&[""]),
+            });
         }
         Ok(())
     }
@@ -142,12 +163,14 @@ impl Builder<'_> {
         for watchdog in &domain.devices.watchdogs {
             match watchdog.model {
                 WatchdogModel::I6300esb => {
-                    self.pci_device(&watchdog.alias, object! {"driver": "i6300esb"})?;
+                    self.pci_device(&watchdog.alias, object! {"driver": "i6300esb"})?
+                        .because(watchdog.origin.all());
                 }
                 WatchdogModel::Ib700 => {
-                    self.device(object! {"driver": "ib700", "id": watchdog.alias})?;
+                    self.device(object! {"driver": "ib700", "id": watchdog.alias})?
+                        .because(watchdog.origin.all());
                 }
-                WatchdogModel::Itco => {}
+                WatchdogModel::Itco => self.vector.remark(watchdog.origin.all(), BUILT_IN),
             }
         }
         // The chipset always has a watchdog; by default it cannot reset the machine.
@@ -174,17 +197,21 @@ impl Builder<'_> {
             "guest-stats-polling-interval",
             balloon.stats_period_s,
         );
-        self.pci_device(&balloon.alias, properties)
+        self.pci_device(&balloon.alias, properties)?
+            .because(balloon.origin.all());
+        Ok(())
     }
 
     pub(super) fn rngs(&mut self) -> Result<(), ArgumentError> {
         let domain = self.domain;
         for rng in &domain.devices.rngs {
             let source = format!("obj{}", rng.alias);
-            self.vector.json(
-                "-object",
-                object! {"qom-type": "rng-random", "id": source, "filename": rng.path},
-            );
+            self.vector
+                .json(
+                    "-object",
+                    object! {"qom-type": "rng-random", "id": source, "filename": rng.path},
+                )
+                .because(rng.origin.at(&["", "backend"]));
             let mut properties = object! {"driver": "virtio-rng-pci", "rng": source};
             insert(
                 &mut properties,
@@ -196,7 +223,8 @@ impl Builder<'_> {
                 "period",
                 rng.rate.map(|(_, period)| period),
             );
-            self.pci_device(&rng.alias, properties)?;
+            self.pci_device(&rng.alias, properties)?
+                .because(rng.origin.without(&["backend"]));
         }
         Ok(())
     }
@@ -205,9 +233,13 @@ impl Builder<'_> {
         let domain = self.domain;
         for panic in &domain.devices.panics {
             match panic.model {
-                PanicModel::Isa => self.device(object! {"driver": "pvpanic", "ioport": 0x505})?,
+                PanicModel::Isa => {
+                    self.device(object! {"driver": "pvpanic", "ioport": 0x505})?
+                        .because(panic.origin.all());
+                }
                 PanicModel::Pvpanic => {
-                    self.pci_device(&panic.alias, object! {"driver": "pvpanic-pci"})?;
+                    self.pci_device(&panic.alias, object! {"driver": "pvpanic-pci"})?
+                        .because(panic.origin.all());
                 }
                 // A flag of the processor, which `cpu` sets.
                 PanicModel::Hyperv => {}
@@ -230,6 +262,8 @@ impl Builder<'_> {
         if let Some(fd) = given.vsock_fd {
             insert(&mut properties, "vhostfd", Some(fd.to_string()));
         }
-        self.pci_device(alias, properties)
+        self.pci_device(alias, properties)?
+            .because(vsock.origin.all());
+        Ok(())
     }
 }

@@ -1,35 +1,77 @@
 //! Options as QEMU reads them: `-name key=value,key=value`, or JSON.
 
 use super::JsonObject;
+use crate::domain::ElementId;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// The arguments so far.
-#[derive(Debug, Default)]
-pub(super) struct Vector(Vec<String>);
+/// One option of a command line, and where it comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Argument {
+    /// The option: `-device`.
+    pub option: String,
+    /// Its value, of options that have one.
+    pub value: Option<String>,
+    /// The elements of the template that it says; none for what every VM gets.
+    pub origins: BTreeSet<ElementId>,
+}
 
-impl Vector {
+impl Argument {
+    /// Adds elements that this argument says.
+    pub(super) fn because(&mut self, of: impl IntoIterator<Item = ElementId>) -> &mut Self {
+        self.origins.extend(of);
+        self
+    }
+}
+
+/// A command line that knows where each part of it comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The options, in their order.
+    pub arguments: Vec<Argument>,
+    /// What is said of elements that need no option.
+    pub remarks: BTreeMap<ElementId, &'static str>,
+}
+
+impl CommandLine {
+    /// The arguments for QEMU, without its own name.
+    pub fn into_vector(self) -> Vec<String> {
+        let words = |argument: Argument| std::iter::once(argument.option).chain(argument.value);
+        self.arguments.into_iter().flat_map(words).collect()
+    }
+
+    fn push(&mut self, option: &str, value: Option<String>) -> &mut Argument {
+        self.arguments.push(Argument {
+            option: option.to_owned(),
+            value,
+            origins: BTreeSet::new(),
+        });
+        let last = self.arguments.len() - 1;
+        &mut self.arguments[last]
+    }
+
     /// An option without a value.
-    pub(super) fn flag(&mut self, option: &str) {
-        self.0.push(option.to_owned());
+    pub(super) fn flag(&mut self, option: &str) -> &mut Argument {
+        self.push(option, None)
     }
 
     /// An option with a value that QEMU does not split.
-    pub(super) fn value(&mut self, option: &str, value: impl Into<String>) {
-        self.0.push(option.to_owned());
-        self.0.push(value.into());
+    pub(super) fn value(&mut self, option: &str, value: impl Into<String>) -> &mut Argument {
+        self.push(option, Some(value.into()))
     }
 
     /// An option with a list of `key=value`.
-    pub(super) fn list(&mut self, option: &str, list: List) {
-        self.value(option, list.0);
+    pub(super) fn list(&mut self, option: &str, list: List) -> &mut Argument {
+        self.value(option, list.0)
     }
 
     /// An option with a JSON object.
-    pub(super) fn json(&mut self, option: &str, object: JsonObject) {
-        self.value(option, serde_json::Value::Object(object).to_string());
+    pub(super) fn json(&mut self, option: &str, object: JsonObject) -> &mut Argument {
+        self.value(option, serde_json::Value::Object(object).to_string())
     }
 
-    pub(super) fn into_arguments(self) -> Vec<String> {
-        self.0
+    /// Says why elements have no option.
+    pub(super) fn remark(&mut self, of: Vec<ElementId>, text: &'static str) {
+        self.remarks.extend(of.into_iter().map(|id| (id, text)));
     }
 }
 

@@ -1,0 +1,106 @@
+//! What a VM was given and keeps: its machine type and where its PCI devices sit.
+//!
+//! A guest names its network cards by their slots and finds its drivers by the machine, so neither
+//! may change under it: not with another QEMU, and not with another fvm that would choose otherwise.
+
+use super::{
+    Manager,
+    error::{Result, failed},
+    host::Host,
+    templates,
+};
+use crate::{
+    api::{ApiError, ErrorKind},
+    domain::{Domain, Macros},
+    qemu::{
+        pci::{self, Layout},
+        probe::Capabilities,
+    },
+    store::VmRow,
+};
+
+/// Where the devices of a new VM sit.
+pub(super) fn assigned(domain: &Domain) -> Result<Layout> {
+    pci::assign(domain).map_err(|error| ApiError::from_error(ErrorKind::Usage, &error))
+}
+
+/// A layout as its VM's row keeps it.
+pub(super) fn to_text(layout: &Layout) -> Result<String> {
+    serde_json::to_string(layout).map_err(|error| failed("writing a PCI layout", &error))
+}
+
+/// Where the devices of a VM sit.
+pub(super) fn layout(row: &VmRow) -> Result<Layout> {
+    serde_json::from_str(&row.layout).map_err(|error| {
+        failed(
+            format!("VM {}'s PCI layout in the store", row.number),
+            &error,
+        )
+    })
+}
+
+/// The macros of a VM's template.
+pub(super) fn macros(host: &Host, row: &VmRow) -> Result<Macros> {
+    let number = host.host_number(row.number)?;
+    Ok(templates::macros(
+        &row.name,
+        number,
+        &row.image,
+        &host.network.bridge,
+    ))
+}
+
+/// A VM's domain, with what was chosen at its creation.
+pub(super) fn domain(host: &Host, row: &VmRow) -> Result<Domain> {
+    let (mut domain, _) = templates::load(
+        &row.template,
+        host.host_number(row.number)?,
+        &row.name,
+        &row.image,
+        &host.network.bridge,
+    )?;
+    // Set only if they were chosen: the template may say more than one number about each.
+    if row.memory_mib != domain.memory_mib() {
+        domain.set_memory_mib(row.memory_mib);
+    }
+    if row.cpus != domain.vcpus() {
+        domain.set_vcpus(row.cpus);
+    }
+    templates::hold_on_write_errors(&mut domain, &row.name);
+    Ok(domain)
+}
+
+/// The machine type that `wanted` stands for in this QEMU: `pc` is `pc-i440fx-10.0`.
+pub(super) fn machine(qemu: &Capabilities, wanted: &str) -> Option<String> {
+    qemu.machine(wanted).map(|machine| machine.name.clone())
+}
+
+impl Manager {
+    /// The machine type of a VM, which it keeps from now on.
+    pub(super) fn keep_machine(
+        &self,
+        row: &VmRow,
+        domain: &Domain,
+        qemu: &Capabilities,
+    ) -> Result<Option<String>> {
+        match &row.machine {
+            Some(kept) if qemu.machine(kept).is_none() => Err(ApiError::new(
+                ErrorKind::HostNotAble,
+                format!(
+                    "VM {} is a {kept}, which QEMU {} does not have any more",
+                    row.number, qemu.version
+                ),
+            )
+            .hint("a VM made anew gets a machine type of this QEMU")),
+            Some(kept) => Ok(Some(kept.clone())),
+            None => {
+                // What this QEMU does not know, the arguments will refuse by name.
+                let Some(machine) = machine(qemu, &domain.os.machine) else {
+                    return Ok(None);
+                };
+                self.store.keep_machine(row.number, &machine)?;
+                Ok(Some(machine))
+            }
+        }
+    }
+}

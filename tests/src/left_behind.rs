@@ -4,7 +4,7 @@ use crate::host::LabHost;
 use anyhow::{Result, bail};
 use std::process::ExitStatus;
 
-const SCRIPT: &str = include_str!("../assets/left-behind");
+pub(crate) const SCRIPT: &str = include_str!("../assets/left-behind");
 
 /// The line of a host on which nothing of any VM is left.
 pub const NOTHING: &str = "left behind: dm 0, taps 0, nft 0, qemu 0, files 0, rows 0";

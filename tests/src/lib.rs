@@ -23,6 +23,7 @@ mod slots;
 mod ssh;
 mod state;
 mod tools;
+mod uml;
 
 pub use crate::demo::{clean, demo};
 pub use crate::host::{LabHost, Needs};
@@ -31,3 +32,4 @@ pub use crate::machine::{Disk, Hardware};
 pub use crate::needs::lab_host;
 pub use crate::package::{Build, test_program};
 pub use crate::progress::say;
+pub use crate::uml::Programs;

@@ -81,6 +81,15 @@ pub(crate) fn get(build: Build) -> Result<Entry> {
     })
 }
 
+/// Builds fvm and returns its programs by name.
+pub(crate) fn programs(build: Build) -> Result<Vec<(&'static str, PathBuf)>> {
+    let binaries = binaries(&paths::workspace()?, build)?;
+    Ok(PROGRAMS
+        .iter()
+        .map(|&name| (name, binaries.join(name)))
+        .collect())
+}
+
 /// Runs cargo, which shows its own progress, and returns where the three programs lie.
 ///
 /// Once for each build in a process: all its lab hosts run the same programs, whatever is edited meanwhile.

@@ -3,6 +3,9 @@
 //! With the feature `fault-points`, `FVM_FAULT=NAME` kills the process with SIGKILL when it comes to
 //! that point for the first time on this host; the file `FVM_FAULT_FIRED` names is made first, so that
 //! the restarted daemon gets past it. Without the feature a point is nothing at all.
+//!
+//! `FVM_MUTATION=NAME` makes the daemon break one promise on which everything else stands, so that a test
+//! of power cuts can show that it would notice.
 
 /// Every point, in the order in which its operation comes to them.
 pub const POINTS: &[&str] = &[
@@ -84,3 +87,29 @@ pub fn point(name: &'static str) {
 #[cfg(not(feature = "fault-points"))]
 #[inline]
 pub fn point(_name: &'static str) {}
+
+/// A promise that a test can have broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// The store is never told to reach the disk.
+    SynchronousOff,
+    /// The note of an operation reaches the disk after the kernel was told to do it.
+    MessageBeforeNote,
+}
+
+/// Whether the environment asks for this promise to be broken.
+#[cfg(feature = "fault-points")]
+pub fn mutated(mutation: Mutation) -> bool {
+    let name = match mutation {
+        Mutation::SynchronousOff => "synchronous-off",
+        Mutation::MessageBeforeNote => "message-before-note",
+    };
+    std::env::var_os("FVM_MUTATION").is_some_and(|wanted| wanted == name)
+}
+
+/// Whether the environment asks for this promise to be broken; never in this build.
+#[cfg(not(feature = "fault-points"))]
+#[inline]
+pub fn mutated(_mutation: Mutation) -> bool {
+    false
+}

@@ -13,8 +13,10 @@ use std::{
 
 /// How often room is looked for.
 const LOOK_BYTES: u64 = 32 << 20;
-/// The part of the file system that is left to others: a tenth.
-const LEFT_TO_OTHERS: u64 = 10;
+/// The part of the file system that is left to others: a tenth,
+const LEFT_PART: u64 = 10;
+/// but no more than this: a large disk that is nearly full has room for a small image.
+const LEFT_BYTES: u64 = 1 << 30;
 
 /// A file that grows, as long as there is room.
 #[derive(Debug)]
@@ -66,7 +68,9 @@ impl Spool {
     /// What unpacks to more than there is room for must not take the room of everybody else.
     fn look_for_room(&mut self) -> Result<(), DecodeError> {
         let room = fstatvfs(&self.file).map_err(|errno| failed(&self.name, errno.into()))?;
-        if room.blocks_available() < room.blocks() / LEFT_TO_OTHERS {
+        let bytes = |blocks: u64| blocks.saturating_mul(room.fragment_size());
+        let left = (bytes(room.blocks()) / LEFT_PART).min(LEFT_BYTES);
+        if bytes(room.blocks_available()) < left {
             return Err(DecodeError::NoRoom {
                 name: self.name.clone(),
                 directory: directory(),

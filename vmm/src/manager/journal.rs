@@ -12,7 +12,7 @@
 use super::error::{Result, failed};
 use crate::{
     api::{ApiError, ErrorKind},
-    fault,
+    fault::{self, Mutation},
     store::{self, NewSnapshot, NewVm, Pending, Store},
 };
 use fvm_thin::{
@@ -199,7 +199,11 @@ impl Journal {
         let from = TransactionId(transaction_id(store)?);
         let (value, messages) = begin()?;
         fault::point(faults.begun);
-        if let Err(error) = pool.commit(from, &messages) {
+        let committed = pool.commit(from, &messages);
+        if fault::mutated(Mutation::MessageBeforeNote) {
+            store.sync_late()?;
+        }
+        if let Err(error) = committed {
             // The kernel may have done none of it, some of it, or all but the last word: only the
             // transaction id tells, and recovery acts on it.
             let error = failed("the thin pool did not take the change", &error);

@@ -22,6 +22,7 @@ pub use profiles::ProfileRow;
 pub use snapshots::{Caught, NewSnapshot, SnapshotRow};
 pub use vms::{NewVm, NicRow, RunRow, VmRow};
 
+use crate::fault::{Mutation, mutated};
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use std::{
     path::{Path, PathBuf},
@@ -155,6 +156,7 @@ impl Store {
     ) -> Result<T> {
         let mut connection = self.lock();
         let level = match durability {
+            _ if mutated(Mutation::SynchronousOff) || mutated(Mutation::MessageBeforeNote) => "OFF",
             Durability::Full => "FULL",
             Durability::Ordered => "NORMAL",
         };
@@ -167,6 +169,21 @@ impl Store {
         let value = body(&tx)?;
         tx.commit().to(action)?;
         Ok(value)
+    }
+
+    /// Brings everything written so far to the disk: what is left of a promise that a test has broken.
+    ///
+    /// # Errors
+    /// When the store cannot be written.
+    pub(crate) fn sync_late(&self) -> Result<()> {
+        let action = "bring the store to the disk";
+        let connection = self.lock();
+        connection
+            .pragma_update(None, "synchronous", "FULL")
+            .to(action)?;
+        connection
+            .query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(()))
+            .to(action)
     }
 
     /// A fact about this host.

@@ -69,7 +69,7 @@ deb: prepare build
 
 # Builds only when nothing is built yet, so that `make && sudo make install` does not run cargo as root.
 install:
-	@[ -x $(target)/release/fvmd ] || $(MAKE) build
+	@for program in fvm fvmd fvm-netd; do [ -x $(target)/release/$$program ] || exec $(MAKE) build; done
 	packaging/install.sh $(target)/release "$(DESTDIR)" "$(PREFIX)"
 
 clean:

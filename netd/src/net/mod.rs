@@ -28,4 +28,4 @@ pub use network::{
 };
 pub use resolver::{ResolverError, host_resolvers};
 pub use socket::dhcp_socket;
-pub use tap::{Tap, TapOptions, create_tap, list_taps, remove_tap};
+pub use tap::{Tap, TapOptions, create_tap, list_taps, remove_tap, set_tap_mtu};

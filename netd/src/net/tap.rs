@@ -113,6 +113,22 @@ fn open_queue(name: &str, flags: i32) -> Result<OwnedFd, Error> {
     Ok(tun.into())
 }
 
+/// Gives a tap this MTU, in bytes; nothing changes if it has it.
+pub fn set_tap_mtu(nic: Nic, mtu: u32) -> Result<(), Error> {
+    let mut links = Links::open()?;
+    let tap = links.require(&nic.tap())?;
+    if tap.mtu == mtu {
+        return Ok(());
+    }
+    links.set(
+        &tap,
+        LinkSettings {
+            mtu: Some(mtu),
+            ..LinkSettings::default()
+        },
+    )
+}
+
 /// Deletes a tap of fvm's by its card; says whether it was there.
 ///
 /// For reconcile: a tap normally goes with the process that holds it.

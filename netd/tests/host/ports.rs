@@ -50,6 +50,24 @@ fn a_tap_lives_as_long_as_its_descriptors() {
 }
 
 #[test]
+fn a_tap_in_use_follows_the_mtu_of_its_network() {
+    let Some(lab) = Lab::new("a_tap_in_use_follows_the_mtu_of_its_network", &[]) else {
+        return;
+    };
+    let guest = lab.tap_guest(42);
+    for mtu in [9000, 9000, 1400] {
+        net::set_tap_mtu(nic(42), mtu).unwrap();
+        let link = &ip_json(&["link", "show", "dev", guest.name()])[0];
+        assert_eq!(
+            (&link["mtu"], &link["master"]),
+            (&mtu.into(), &"fvm0".into())
+        );
+    }
+    let error = net::set_tap_mtu(nic(43), 1400).unwrap_err();
+    assert!(matches!(error, Error::NoLink { .. }), "{error:?}");
+}
+
+#[test]
 fn a_number_in_use_is_refused_and_not_disturbed() {
     let Some(lab) = Lab::new("a_number_in_use_is_refused_and_not_disturbed", &[]) else {
         return;

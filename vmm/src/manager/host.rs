@@ -155,7 +155,7 @@ pub(super) fn network(config: &Config, id: &HostId) -> Result<net::Network> {
         mac: MacAddr::of_bridge(id),
         subnet: config.subnet,
         gateway,
-        mtu: 1500,
+        mtu: config.mtu,
         nat: true,
     })
 }

@@ -10,7 +10,7 @@ use super::{
     host::Host,
 };
 use crate::{
-    api::{ApiError, DhcpExchange, ErrorKind},
+    api::{ApiError, DhcpExchange, ErrorKind, VmNumber},
     store::{NicRow, VmRow},
 };
 use fvm_netd::{
@@ -266,14 +266,48 @@ fn binding(host: &Host, vm: &VmRow, mac: MacAddr) -> Result<Binding> {
         text.parse()
             .map_err(|error: fvm_netd::dhcp::BindingError| failed("naming the guest", &error))
     };
+    let config = &host.config;
     binding.dns_servers = host.dns()?;
-    binding.host_name = Some(name(&format!("vm{}", vm.number))?);
-    binding.domain_name = Some(name(&host.config.domain)?);
-    binding.search_domains = vec![name(&host.config.domain)?];
-    binding.lease = LeaseTimes::of_lease(host.config.lease_time_s)
+    binding.host_name = Some(name(&host_name(&vm.name, vm.number))?);
+    binding.domain_name = Some(name(&config.domain)?);
+    binding.lease = LeaseTimes::of_lease(config.lease_time_s)
         .map_err(|error| failed("the lease time", &error))?;
     binding.mtu = u16::try_from(network.mtu).ok();
+    let dhcp = &config.dhcp;
+    binding.search_domains = match dhcp.search.as_slice() {
+        [] => binding.domain_name.iter().cloned().collect(),
+        search => search.to_vec(),
+    };
+    binding.ntp_servers.clone_from(&dhcp.ntp);
+    binding.routes.clone_from(&dhcp.routes);
+    binding.tzdb_timezone.clone_from(&dhcp.timezone);
+    binding.posix_timezone.clone_from(&dhcp.posix_timezone);
+    binding.ipv6_only_wait_s = dhcp.ipv6_only_wait_s;
+    binding.rapid_commit = dhcp.rapid_commit;
+    binding.strict_client = dhcp.strict_client;
+    binding.relay = dhcp.relay;
+    binding.boot.clone_from(&dhcp.boot);
     Ok(binding)
+}
+
+/// A VM's name as a host name: what a label cannot hold (RFC 1123, 2.1) becomes a hyphen. A name too long for
+/// a label, as an image with a long name makes it, gives way to `vm42`.
+pub(super) fn host_name(vm_name: &str, number: VmNumber) -> String {
+    let label: String = vm_name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .collect();
+    match label.parse::<DnsName>() {
+        Ok(_) => label,
+        Err(_) => format!("vm{number}"),
+    }
+}
+
+/// Gives a running VM's tap the network's MTU: what its guest is told, its port must carry.
+fn follow_mtu(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<()> {
+    let (place, _) = place(host, vm, nic)?;
+    net::set_tap_mtu(place, host.network.mtu)
+        .map_err(|error| failed(format!("setting the MTU of {}", place.tap()), &error))
 }
 
 impl Manager {
@@ -285,6 +319,9 @@ impl Manager {
                 continue;
             };
             for nic in &row.nics {
+                if let Err(error) = follow_mtu(host, &row, nic) {
+                    tracing::warn!(vm = %row.number, error = %error.message, "MTU not set");
+                }
                 match Port::open(host, &row, nic) {
                     Ok(port) => ports.push(port),
                     Err(error) => {
@@ -324,5 +361,24 @@ fn watch(manager: &Weak<Manager>) {
         }
         drop(manager);
         thread::sleep(WATCH_INTERVAL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_vm_has_a_host_name() {
+        let long = format!("fvm-{}-42", "x".repeat(64));
+        for (vm_name, expected) in [
+            ("fvm-debian-42", "fvm-debian-42"),
+            ("fvm-Debian_13.1-42", "fvm-Debian-13-1-42"),
+            (long.as_str(), "vm42"),
+        ] {
+            let name = host_name(vm_name, 42.into());
+            assert_eq!(name, expected);
+            assert!(name.parse::<DnsName>().is_ok());
+        }
     }
 }

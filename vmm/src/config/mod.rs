@@ -1,10 +1,13 @@
 //! `/etc/fvm/fvm.toml`: read once at start and again by `fvm init`, checked as a whole.
 
+mod dhcp;
 mod pool;
 
+pub use dhcp::Dhcp;
 pub use pool::PoolConfig;
 
 use crate::api::VmNumber;
+use dhcp::{BootTable, DhcpTable};
 use fvm_netd::Subnet;
 use serde::Deserialize;
 use std::{
@@ -18,6 +21,10 @@ const GATEWAY: u32 = 1;
 
 /// The numbers of VMs on a /24: those of fast-vm. Outside there is room for hosts that are not VMs.
 const SMALL_SUBNET_NUMBERS: (u32, u32) = (20, 220);
+
+/// From what every host takes (RFC 791) to what a tap carries: 65535 without the Ethernet header (`MAX_MTU` in
+/// `drivers/net/tun.c`).
+const MTU_BYTES: std::ops::RangeInclusive<u32> = 576..=65_521;
 
 /// The subnet of a new host.
 pub const DEFAULT_SUBNET: &str = "192.168.22.0/24";
@@ -68,6 +75,10 @@ pub struct Config {
     pub domain: String,
     /// How long a lease runs, in seconds.
     pub lease_time_s: u32,
+    /// The largest packet on `fvm0`, in bytes.
+    pub mtu: u32,
+    /// What guests are told beside this.
+    pub dhcp: Dhcp,
     /// VM number N runs as this uid and gid plus N.
     pub uid_base: u32,
     /// How the pool is looked after.
@@ -96,6 +107,11 @@ struct NetworkTable {
     domain: String,
     #[serde(default = "default_lease_time_s")]
     lease_time_s: u32,
+    #[serde(default = "default_mtu")]
+    mtu: u32,
+    #[serde(default)]
+    dhcp: DhcpTable,
+    boot: Option<BootTable>,
 }
 
 #[derive(Deserialize)]
@@ -119,6 +135,11 @@ fn default_domain() -> String {
 
 fn default_lease_time_s() -> u32 {
     3600
+}
+
+/// That of Ethernet (RFC 894).
+fn default_mtu() -> u32 {
+    1500
 }
 
 /// Above what systemd gives to containers (524288 to 1879048191) and below 2^31, where some programs
@@ -188,6 +209,15 @@ impl Config {
                 "must be 60 to 31536000 seconds".into(),
             ));
         }
+        if !MTU_BYTES.contains(&network.mtu) {
+            let (least, most) = MTU_BYTES.into_inner();
+            return Err(invalid(
+                "network.mtu",
+                format!("must be {least} to {most} bytes"),
+            ));
+        }
+        let dhcp = Dhcp::check(network.dhcp, network.boot, subnet)
+            .map_err(|(key, problem)| invalid(key, problem))?;
         let label = |text: &str| {
             (1..=63).contains(&text.len())
                 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
@@ -222,6 +252,8 @@ impl Config {
             dns: network.dns,
             domain: network.domain,
             lease_time_s: network.lease_time_s,
+            mtu: network.mtu,
+            dhcp,
             uid_base: vm.uid_base,
             pool,
         })
@@ -230,7 +262,7 @@ impl Config {
     /// The text of a new host's file.
     pub fn new_file(subnet: &Subnet) -> String {
         let (first, last) = default_numbers(subnet);
-        include_str!("fvm.toml")
+        include_str!("../fvm.toml")
             .replace("@SUBNET@", &subnet.to_string())
             .replace("@FIRST@", &first.to_string())
             .replace("@LAST@", &last.to_string())

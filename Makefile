@@ -16,6 +16,7 @@ help:
 	@echo "make shell     a root shell on a fresh lab host with this build of fvm"
 	@echo "make test      all tests, as CI runs them"
 	@echo "make lint      formatting, clippy"
+	@echo "make fuzz      each fuzz target for 20 seconds (SECONDS=20)"
 	@echo "make deb       target/debian/fvm_VERSION_ARCH.deb"
 	@echo "make install   this build on this host (DESTDIR=, PREFIX=/usr)"
 
@@ -51,11 +52,16 @@ unit: prepare
 lab: prepare
 	$(CARGO) test $(tests) -p fvm-lab --tests -- --test-threads=2
 
+# Everything that reads bytes from outside, by coverage-guided fuzzing; longer with `make fuzz SECONDS=3600`.
+fuzz: prepare
+	fuzz/run $(SECONDS)
+
 # Tests of QEMU's arguments use the QEMU of the lab, so that is made first.
 test: lint
 	$(CARGO) build $(tests) --workspace --bins
 	$(target)/lab/fvm-lab prepare
 	$(CARGO) test $(tests) --workspace -- --test-threads=2
+	fuzz/run $(SECONDS)
 
 # One VM number made, started and deleted fifty times on a lab host (CI: twelve).
 cycles: prepare

@@ -22,6 +22,8 @@ mod claim;
 mod device;
 mod error;
 mod events;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod id;
 mod kernel;
 pub mod names;

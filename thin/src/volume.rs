@@ -130,7 +130,7 @@ pub struct Mapped {
 impl Mapped {
     /// Reads a thin device's status: `<mapped sectors> <highest mapped sector>`, or `-` for the latter
     /// where nothing is mapped (`drivers/md/dm-thin.c`, `thin_status`).
-    fn parse(params: &str) -> Option<Self> {
+    pub(crate) fn parse(params: &str) -> Option<Self> {
         let (mapped, highest) = params.split_once(' ')?;
         let bytes = |sectors: u64| sectors.checked_mul(SECTOR_BYTES).map(Bytes);
         let end = match highest {

@@ -6,7 +6,7 @@
 mod api {
     pub(crate) use fvm_vmm::api::VmNumber;
 }
-#[path = "../../vmm/src/config.rs"]
+#[path = "../../vmm/src/config/mod.rs"]
 mod config;
 
 use libfuzzer_sys::fuzz_target;

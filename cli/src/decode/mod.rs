@@ -17,6 +17,8 @@ mod xz;
 mod zstd;
 
 #[cfg(test)]
+mod terms_tests;
+#[cfg(test)]
 mod tests;
 
 pub(crate) use error::DecodeError;

@@ -13,6 +13,7 @@ mod resize;
 mod restart;
 mod set_up;
 mod snapshots;
+mod sources;
 mod vms;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -1,32 +1,18 @@
-//! Files that somebody made in bad faith, or that were damaged on their way: refused, or imported as what they
-//! are, within a fixed amount of memory, and nothing is left of them.
+//! The files, made the same each time.
 
-use crate::{
-    daemon::{Answer, Daemon, lines},
-    fixtures::image,
-    images::gzip,
-    run::Ran,
-};
-use fvm_vmm::api::{
-    ApiError, ErrorKind, ImportHeader,
-    stream::{Decoder, Item, SparseDigest},
-};
-use http_body_util::BodyExt;
-use hyper::{Request, body::Incoming};
+use crate::images::gzip;
 use std::{
     io::Write,
     path::Path,
     process::{Command, Stdio},
-    sync::{Arc, Mutex},
 };
 
-/// What an import may take in all: the promise of docs/images.md.
-const MEMORY_BYTES: u64 = 100 << 20;
-const DISK_BYTES: usize = 3 << 20;
+/// The length of the disk that they are made of.
+pub(super) const DISK_BYTES: usize = 3 << 20;
 
 /// What has to become of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Refused,
     /// The disk that it was made of.
     Whole,
@@ -36,62 +22,27 @@ enum Fate {
     Zeros(u64),
 }
 
-struct Hostile {
-    name: String,
-    bytes: Vec<u8>,
-    fate: Fate,
+pub(super) struct Hostile {
+    pub(super) name: String,
+    pub(super) bytes: Vec<u8>,
+    pub(super) fate: Fate,
 }
 
-/// Of each upload its digest, if it was whole.
-type Arrived = Arc<Mutex<Vec<Option<[u8; 32]>>>>;
-
-/// Takes uploads, and keeps nothing else of them.
-fn daemon() -> (Daemon, Arrived) {
-    let arrived = Arrived::default();
-    let kept = Arc::clone(&arrived);
-    let daemon = Daemon::new(move |request| {
-        let kept = Arc::clone(&kept);
-        async move {
-            let end = digest(request).await;
-            kept.lock().unwrap().push(end);
-            answer(end.is_some())
-        }
-    });
-    (daemon, arrived)
-}
-
-fn answer(whole: bool) -> Answer {
-    let failed = || ApiError::new(ErrorKind::Failed, "the upload was cut off");
-    lines(
-        &[],
-        if whole {
-            Ok(image("debian"))
-        } else {
-            Err(failed())
-        },
-    )
-}
-
-async fn digest(request: Request<Incoming>) -> Option<[u8; 32]> {
-    let mut body = request.into_body();
-    let mut decoder = Decoder::<ImportHeader>::default();
-    let mut end = None;
-    while let Some(Ok(frame)) = body.frame().await {
-        decoder.push(&frame.into_data().unwrap());
-        while let Some(item) = decoder.next_item().unwrap() {
-            if let Item::End { digest, .. } = item {
-                end = Some(digest);
-            }
-        }
-    }
-    end
+/// All of them; `dir` is for what has to be a file on the way.
+pub(super) fn all(dir: &Path) -> Vec<Hostile> {
+    let mut files = Vec::new();
+    damaged(&mut files, dir);
+    bombs(&mut files);
+    wrong_tables(&mut files, dir);
+    nosy(&mut files, dir);
+    files
 }
 
 /// Marsaglia's xorshift64: the same files each time.
-struct Seed(u64);
+pub(super) struct Seed(pub(super) u64);
 
 impl Seed {
-    fn below(&mut self, limit: usize) -> usize {
+    pub(super) fn below(&mut self, limit: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -99,7 +50,7 @@ impl Seed {
     }
 }
 
-fn disk() -> Vec<u8> {
+pub(super) fn disk() -> Vec<u8> {
     let mut seed = Seed(7);
     let mut disk = vec![0; DISK_BYTES];
     for byte in &mut disk[100_000..700_000] {
@@ -122,7 +73,7 @@ fn zstd(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-fn qemu_img(arguments: &[&str], dir: &Path) {
+pub(super) fn qemu_img(arguments: &[&str], dir: &Path) {
     let done = Command::new("qemu-img")
         .args(arguments)
         .current_dir(dir)
@@ -335,129 +286,5 @@ fn nosy(files: &mut Vec<Hostile>, dir: &Path) {
             bytes,
             fate: Fate::Refused,
         });
-    }
-}
-
-/// `fvm image import` of this file, or of its content on standard input, with no more memory than promised.
-fn import(daemon: &Daemon, source: &Path, piped: bool, spool: &Path) -> Ran {
-    let argument = if piped { "-" } else { source.to_str().unwrap() };
-    let fvm = daemon.fvm(&["image", "import", "debian", argument]);
-    let mut command = Command::new("prlimit");
-    command.arg(format!("--data={MEMORY_BYTES}"));
-    command.arg(fvm.get_program()).args(fvm.get_args());
-    command.env_clear();
-    for (name, value) in fvm.get_envs() {
-        command.env(name, value.unwrap());
-    }
-    command.env("TMPDIR", spool).stdin(if piped {
-        Stdio::from(std::fs::File::open(source).unwrap())
-    } else {
-        Stdio::null()
-    });
-    Ran::of(command)
-}
-
-#[test]
-fn hostile_files_are_refused_or_imported_as_what_they_are() {
-    let (daemon, arrived) = daemon();
-    let dir = daemon.dir();
-    let mut files = Vec::new();
-    damaged(&mut files, dir);
-    bombs(&mut files);
-    wrong_tables(&mut files, dir);
-    nosy(&mut files, dir);
-    assert!(files.len() >= 60, "{} files", files.len());
-
-    let spool = dir.join("spool");
-    std::fs::create_dir(&spool).unwrap();
-    let mut whole = SparseDigest::default();
-    whole.blocks(0, &disk());
-    let whole = whole.finish(DISK_BYTES as u64);
-    let source = dir.join("hostile");
-    for (index, file) in files.iter().enumerate() {
-        std::fs::write(&source, &file.bytes).unwrap();
-        // A part of them as streams, which are kept before they are read.
-        let ran = import(&daemon, &source, index % 3 == 0, &spool);
-        let arrived = arrived.lock().unwrap().pop().flatten();
-        let name = &file.name;
-        let refused = [1, 2].contains(&ran.status) && arrived.is_none();
-        let imported = |digest| ran.status == 0 && arrived == Some(digest);
-        let right = match file.fate {
-            Fate::Refused => refused,
-            Fate::Whole => imported(whole),
-            Fate::Either => refused || imported(whole),
-            Fate::Zeros(bytes) => imported(SparseDigest::default().finish(bytes)),
-        };
-        assert!(right, "{name} was to be {:?}: {ran:?}", file.fate);
-        assert!(
-            ran.status == 0
-                || ran.stderr.starts_with("error: ")
-                || ran.stderr.contains("\nerror: "),
-            "{name}: {ran:?}"
-        );
-        assert_eq!(std::fs::read_dir(&spool).unwrap().count(), 0, "{name}");
-    }
-}
-
-#[test]
-fn memory_does_not_grow_with_the_image() {
-    let (daemon, arrived) = daemon();
-    let dir = daemon.dir();
-    let bytes = 160 << 20;
-    // Noise in every fourth block, so that much of it has to be sent and little of it can be packed.
-    let content = || {
-        let mut seed = Seed(3);
-        (0..bytes >> 16).map(move |block| {
-            let mut piece = vec![0; 1 << 16];
-            if block % 4 == 0 {
-                piece.fill_with(|| seed.below(256) as u8);
-            }
-            piece
-        })
-    };
-    let mut digest = SparseDigest::default();
-    for (block, piece) in content().enumerate() {
-        digest.blocks((block << 16) as u64, &piece);
-    }
-    let expected = digest.finish(bytes);
-    let raw = dir.join("raw");
-    let mut file = std::fs::File::create(&raw).unwrap();
-    for piece in content() {
-        file.write_all(&piece).unwrap();
-    }
-    let pack = |program: &str, arguments: &[&str], name: &str| {
-        let packed = dir.join(name);
-        let out = std::fs::File::create(&packed).unwrap();
-        let done = Command::new(program)
-            .args(arguments)
-            .stdin(std::fs::File::open(&raw).unwrap())
-            .stdout(out)
-            .status();
-        assert!(done.unwrap().success(), "{program}");
-        packed
-    };
-    let convert = |more: &[&str], name: &str| {
-        let command = [
-            &["convert", "-f", "raw", "-O", "qcow2"],
-            more,
-            &["raw", name],
-        ];
-        qemu_img(&command.concat(), dir);
-        dir.join(name)
-    };
-    let sources = [
-        pack("xz", &["-0", "-T2", "-c"], "many.xz"),
-        convert(&[], "plain.qcow2"),
-        convert(&["-c", "-o", "cluster_size=2M"], "packed.qcow2"),
-        pack("gzip", &["-1", "-c"], "gz"),
-        raw.clone(),
-    ];
-    for source in sources {
-        for piped in [false, true] {
-            let ran = import(&daemon, &source, piped, dir);
-            assert_eq!(ran.status, 0, "{}: {ran:?}", source.display());
-            let arrived = arrived.lock().unwrap().pop().unwrap();
-            assert_eq!(arrived, Some(expected), "{}", source.display());
-        }
     }
 }

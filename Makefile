@@ -63,9 +63,11 @@ test: lint
 	$(CARGO) test $(tests) --workspace -- --test-threads=2
 	fuzz/run $(SECONDS)
 
-# One VM number made, started and deleted fifty times on a lab host (CI: twelve).
+# One VM number made, started and deleted fifty times on a lab host (CI: twelve), and its disk ten thousand times (CI: a
+# thousand).
 cycles: prepare
 	FVM_CYCLES=50 $(CARGO) test $(tests) -p fvm-lab --test e2e -- cycles
+	FVM_DISK_CYCLES=10000 $(CARGO) test $(tests) -p fvm-lab --test leaks
 
 deb: prepare build
 	mkdir -p target/debian

@@ -26,7 +26,7 @@ modules=/usr/lib/uml/modules/$version
 # The root directory, made once for this kernel and these packages.
 # Of this machine's own release, so that what was built here runs there.
 suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
-key=$(printf '%s\n' "$version" "$suite" "$packages" 5 | sha256sum | cut -c1-16)
+key=$(printf '%s\n' "$version" "$suite" "$packages" 6 | sha256sum | cut -c1-16)
 root=$work/root-$key
 mkdir -p "$work"
 exec 9>"$work/lock"
@@ -35,10 +35,12 @@ if [ ! -e "$root/.complete" ]; then
     echo "uml.sh: making $root" >&2
     rm -rf "$root"
     mmdebstrap --quiet --variant=minbase --include="$packages" \
-        --customize-hook='mkdir -p "$1/lib/modules" "$1/scratch" "$1/var/lib/fvm" "$1/etc/fvm" "$1/usr/share/fvm"; echo 0123456789abcdef0123456789abcdef > "$1/etc/machine-id"' \
+        --customize-hook='mkdir -p "$1/lib/modules" "$1/scratch" "$1/var/lib/fvm" "$1/etc/fvm" "$1/usr/share/fvm"' \
         --customize-hook="copy-in $modules /lib/modules" \
         --customize-hook="chroot \"\$1\" depmod $version" \
         "$suite" "$root" >&2
+    # mmdebstrap empties it at its end.
+    echo 0123456789abcdef0123456789abcdef >"$root/etc/machine-id"
     # The first thing to run there: makes this run's directory visible and goes on in it. The kernel hands
     # `host=` on in the environment.
     cat >"$root/first" <<'FIRST'
@@ -71,7 +73,7 @@ done
 truncate -s 8G "$run/scratch.img"
 cat >"$run/init" <<'INIT'
 #!/bin/sh
-export PATH=/run/host/with:/usr/sbin:/usr/bin:/sbin:/bin TMPDIR=/scratch HOME=/root
+export PYTHONPATH=/run/host/with PATH=/run/host/with:/usr/sbin:/usr/bin:/sbin:/bin TMPDIR=/scratch HOME=/root
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t devtmpfs dev /dev

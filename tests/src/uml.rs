@@ -14,6 +14,9 @@ use crate::{left_behind, paths};
 /// The kernel of User Mode Linux has no inet tables, and nothing there has a packet to filter.
 const NFT: &str = "#!/bin/sh\ncase \"$*\" in *-j*) echo '{\"nftables\": []}' ;; esac\n";
 
+/// What programs there have in common.
+const DAEMON: &str = include_str!("../assets/umlfvm.py");
+
 /// Programs for a run: this build of fvm, its templates, and the count of what is left.
 #[derive(Debug)]
 pub struct Programs {
@@ -35,7 +38,11 @@ impl Programs {
             let file = file?;
             copy(&file.path(), &top.join("templates").join(file.file_name()))?;
         }
-        for (name, text) in [("left-behind", left_behind::SCRIPT), ("nft", NFT)] {
+        for (name, text) in [
+            ("left-behind", left_behind::SCRIPT),
+            ("nft", NFT),
+            ("umlfvm.py", DAEMON),
+        ] {
             let path = top.join(name);
             fs::write(&path, text)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;

@@ -9,7 +9,7 @@ target = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"targ
 # The profile of what runs on lab hosts, so that what tests and lab hosts share is built once.
 tests = --profile lab --locked
 
-.PHONY: help prepare demo shell build test lint deny unit lab cycles deb install clean
+.PHONY: help prepare demo shell build test lint deny unit lab cycles unproved deb install clean
 
 help:
 	@echo "make demo      the main job, on a lab host"
@@ -61,13 +61,16 @@ test: lint
 	$(CARGO) build $(tests) --workspace --bins
 	$(target)/lab/fvm-lab prepare
 	$(CARGO) test $(tests) --workspace -- --test-threads=2
-	fuzz/run $(SECONDS)
 
 # One VM number made, started and deleted fifty times on a lab host (CI: twelve), and its disk ten thousand times (CI: a
 # thousand).
 cycles: prepare
 	FVM_CYCLES=50 $(CARGO) test $(tests) -p fvm-lab --test e2e -- cycles
 	FVM_DISK_CYCLES=10000 $(CARGO) test $(tests) -p fvm-lab --test leaks
+
+# End-to-end tests that are not in CI because nobody has seen them pass yet.
+unproved: prepare
+	$(CARGO) test $(tests) -p fvm-lab --test e2e -- --ignored --test-threads=2
 
 deb: prepare build
 	mkdir -p target/debian

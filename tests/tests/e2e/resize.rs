@@ -47,7 +47,12 @@ fn a_disk_grows_under_its_guest_and_shrinks_only_when_that_is_meant() -> Result<
 
     refused(&host, "fvm resize 42 10M", 4, &["more than", "--shrink"])?;
     refused(&host, "fvm resize 42 +0M", 4, &["already"])?;
-    refused(&host, "fvm resize 42 1000", 2, &["1000 would be", "1000G"])?;
+    refused(
+        &host,
+        "fvm resize 42 1000",
+        2,
+        &["would be 1000 bytes", "1000G"],
+    )?;
     refused(
         &host,
         "fvm resize 42 1025B --shrink --yes",

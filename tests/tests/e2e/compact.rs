@@ -93,7 +93,6 @@ udevadm settle
 "#;
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn what_guests_write_on_their_disks_is_not_the_hosts_business() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());

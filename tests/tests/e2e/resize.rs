@@ -20,7 +20,6 @@ fn guest_sees(host: &LabHost, vm: u32, bytes: u64) -> Result<()> {
 }
 
 #[test]
-#[ignore = "written but not yet seen to pass on a lab host: make unproved runs it"]
 fn a_disk_grows_under_its_guest_and_shrinks_only_when_that_is_meant() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());

@@ -66,9 +66,9 @@ struct CheckPool {}
 #[command(after_help = "\
 Stop all VMs first. If the metadata are sound, the kernel is told so where it wanted a check; if they are \
 damaged, they are repaired to the spare, and the old ones are kept until the next repair. Nothing is changed \
-where not all volumes can be saved, unless --accept-loss is given.")]
+where not everything can be saved for certain, unless --accept-loss is given.")]
 struct RepairPoolArgs {
-    /// Go on although not all volumes can be saved
+    /// Go on although volumes are lost, or may be in an older state
     #[arg(long)]
     accept_loss: bool,
 }

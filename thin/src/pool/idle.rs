@@ -39,6 +39,9 @@ pub struct Repaired {
     pub transaction: TransactionId,
     /// The volumes that it holds.
     pub volumes: Vec<VolumeUsage>,
+    /// Whether that is everything: every mapping could still be read before, and there are as many now.
+    /// Otherwise the tool has pieced together what it found, which may be an older state of the volumes.
+    pub whole: bool,
 }
 
 impl Pool {
@@ -132,6 +135,7 @@ impl IdleMetadata<'_> {
     /// # Errors
     /// [`Error::Tool`] if nothing usable can be saved.
     pub fn repair_to_spare(&self, transaction: TransactionId) -> Result<Repaired> {
+        let readable = list(&self.metadata, self.spec.chunk, Which::Whole).ok();
         let plain = tools::must("thin_repair", &self.repair_arguments(), &self.metadata);
         if plain.is_err() {
             // Without a first block, the tool has to be told what only that says.
@@ -159,9 +163,11 @@ impl IdleMetadata<'_> {
             device: self.spare.display().to_string(),
             text: String::new(),
         })?;
+        let volumes = list(&self.spare, self.spec.chunk, Which::Whole)?;
         Ok(Repaired {
             transaction: block.transaction,
-            volumes: list(&self.spare, self.spec.chunk, Which::Whole)?,
+            whole: readable.is_some_and(|before| before == volumes),
+            volumes,
         })
     }
 

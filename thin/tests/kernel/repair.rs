@@ -178,6 +178,7 @@ fn damaged_metadata_are_repaired_to_the_spare() {
     })
     .unwrap();
     assert_eq!(repaired.transaction, store);
+    assert!(repaired.whole, "{repaired:?}");
     let ids: Vec<_> = repaired.volumes.iter().map(|v| v.id.get()).collect();
     assert_eq!(ids, [1, 2]);
     // The old ones are kept as they were.
@@ -202,10 +203,11 @@ fn damaged_metadata_are_repaired_to_the_spare() {
     test.assert_nothing_left();
 }
 
-/// Without a first block a repair goes by what the store knows. What it saves differs between versions of the
-/// tool, so it is told, and nothing else of the pool is touched.
+/// Without a first block a repair goes by what the store knows, and by roots that the tool finds, of which some are
+/// of an earlier time: on Debian 13 it saves a volume without what was written to it last. So it is never
+/// taken for everything, and nothing else of the pool is touched.
 #[test]
-fn a_repair_without_a_first_block_tells_what_it_saved() {
+fn a_repair_without_a_first_block_is_not_taken_for_everything() {
     need_host!();
     let (test, pool) = TestPool::active(SIZE);
     let disk = active_volume(&pool, 1, DISK);
@@ -237,9 +239,7 @@ fn a_repair_without_a_first_block_tells_what_it_saved() {
     let found = pool.activate_volume(&volume(1, DISK), Access::ReadOnly);
     let saved = repaired.volumes.iter().any(|saved| saved.id == id(1));
     assert_eq!(saved, found.is_ok(), "{repaired:?}");
-    if let Ok(disk) = found {
-        assert_eq!(read(&disk, 0, CHUNK), vec![0x11; CHUNK]);
-    }
+    assert!(!repaired.whole, "{repaired:?}");
 }
 
 /// What a repair that was killed has left active is in nobody's way.

@@ -155,7 +155,7 @@ pub struct PoolCheckReport {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RepairPool {
-    /// Go on although not all volumes can be saved.
+    /// Go on although volumes are lost, or may be in an older state.
     #[serde(default)]
     pub accept_loss: bool,
 }

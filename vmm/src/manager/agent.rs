@@ -6,7 +6,7 @@
 //! A guest that is asked to hold its file systems still is noted in the store first, so that a daemon that
 //! dies in between lets it go on when it starts again.
 
-use super::{Manager, Progress, batch::side_by_side, host::Host, machine::Machine, templates};
+use super::{Manager, Progress, batch::side_by_side, host::Host, kept, machine::Machine};
 use crate::{
     api::{VmNumber, VmState},
     domain::{Channel, Domain},
@@ -70,15 +70,7 @@ impl Manager {
         if state != VmState::Running {
             return Err(format!("it is {state}"));
         }
-        let (domain, _) = templates::load(
-            &row.template,
-            host.host_number(row.number)
-                .map_err(|error| error.message)?,
-            &row.name,
-            &row.image,
-            &host.network.bridge,
-        )
-        .map_err(|error| error.message)?;
+        let domain = kept::domain(host, row).map_err(|error| error.message)?;
         let channel = channel(&domain).ok_or("its template has no channel for a guest agent")?;
         let alone = machine.agent.lock().unwrap_or_else(PoisonError::into_inner);
         // Asked first: an agent that is not there cannot say so, and waiting for it would take its time.

@@ -9,6 +9,7 @@ use super::{
     batch::{report_of, side_by_side},
     error::{Result, failed},
     host::Host,
+    kept,
     machine::Machine,
     templates,
 };
@@ -73,13 +74,7 @@ impl Manager {
         progress: &Progress,
     ) -> Result<Compacted> {
         let number = row.number;
-        let (domain, _) = templates::load(
-            &row.template,
-            host.host_number(number)?,
-            &row.name,
-            &row.image,
-            &host.network.bridge,
-        )?;
+        let domain = kept::domain(host, row)?;
         let refused = |message: String| {
             ApiError::new(ErrorKind::Refused, message).hint(format!(
                 "`fvm stop {number} --graceful && fvm compact {number}` gives back what is all zero on its disk"

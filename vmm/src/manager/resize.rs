@@ -14,6 +14,7 @@ use super::{
     error::{Failures, Result, failed},
     host::Host,
     import::checked_size,
+    kept,
     machine::Machine,
     templates,
 };
@@ -191,13 +192,7 @@ impl Manager {
 
     /// Lets a guest see its disk's size, if it does not yet.
     fn tell_guest(&self, host: &Host, machine: &Machine, row: &VmRow) -> Result<()> {
-        let (domain, _) = templates::load(
-            &row.template,
-            host.host_number(row.number)?,
-            &row.name,
-            &row.image,
-            &host.network.bridge,
-        )?;
+        let domain = kept::domain(host, row)?;
         let disk = templates::main_disk(&domain, &row.name)?;
         let node = qemu::args::disk_node_name(&disk.target);
         let told = machine

@@ -227,14 +227,24 @@ impl Manager {
             .filter(|image| lost.contains(&image.thin_id))
             .map(|image| image.name)
             .collect();
-        if lost.is_empty() || request.accept_loss {
+        if (lost.is_empty() && repaired.whole) || request.accept_loss {
             return Ok(());
         }
-        let mut error = ApiError::new(
-            ErrorKind::Refused,
-            format!("{} of the pool's volumes could not be saved", lost.len()),
-        )
-        .hint("nothing was changed; `fvm pool repair --accept-loss` goes on without them");
+        let mut error = if lost.is_empty() {
+            // The ids are all there, but what they map may be of an earlier time: only a person can judge that.
+            ApiError::new(
+                ErrorKind::Refused,
+                "the metadata could not be read as a whole: what was pieced together may be an older \
+                 state of the disks and images",
+            )
+            .hint("nothing was changed; `fvm pool repair --accept-loss` goes on with that state")
+        } else {
+            ApiError::new(
+                ErrorKind::Refused,
+                format!("{} of the pool's volumes could not be saved", lost.len()),
+            )
+            .hint("nothing was changed; `fvm pool repair --accept-loss` goes on without them")
+        };
         if let Ok(vms) = VmSet::try_from(report.lost_vms.clone()) {
             error = error.detail(format!("the disks of VMs {vms}"));
         }

@@ -9,7 +9,7 @@ target = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"targ
 # The profile of what runs on lab hosts, so that what tests and lab hosts share is built once.
 tests = --profile lab --locked
 
-.PHONY: help prepare demo shell build test lint deny unit lab cycles unproved deb install clean
+.PHONY: help prepare demo shell build test lint deny unit lab cycles deb install clean
 
 help:
 	@echo "make demo      the main job, on a lab host"
@@ -67,10 +67,6 @@ test: lint
 cycles: prepare
 	FVM_CYCLES=50 $(CARGO) test $(tests) -p fvm-lab --test e2e -- cycles
 	FVM_DISK_CYCLES=10000 $(CARGO) test $(tests) -p fvm-lab --test leaks
-
-# End-to-end tests that are not in CI because nobody has seen them pass yet.
-unproved: prepare
-	$(CARGO) test $(tests) -p fvm-lab --test e2e -- --ignored --test-threads=2
 
 deb: prepare build
 	mkdir -p target/debian

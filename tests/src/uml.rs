@@ -12,7 +12,7 @@ use crate::package::{self, Build};
 use crate::{left_behind, paths};
 
 /// The kernel of User Mode Linux has no inet tables, and nothing there has a packet to filter.
-const NFT: &str = "#!/bin/sh\ncase \"$*\" in *-j*) echo '{\"nftables\": []}' ;; esac\n";
+const NFT: &str = "#!/bin/sh\ncase \"$*\" in *-f*) cat >/dev/null ;; esac\ncase \"$*\" in *-j*) echo '{\"nftables\": []}' ;; esac\n";
 
 /// What programs there have in common.
 const DAEMON: &str = include_str!("../assets/umlfvm.py");

@@ -13,7 +13,7 @@ use crate::table::{Linear, ThinPool};
 use crate::units::Bytes;
 
 use super::header::CONTENT_START;
-use super::{Backing, Pool, PoolSpec, backing};
+use super::{Backing, Pool, PoolSpec, backing, held_root};
 
 /// Bringing up one pool: what was made so far, to be taken away if the rest fails.
 pub(super) struct Activation<'a> {
@@ -178,6 +178,11 @@ impl<'a> Activation<'a> {
             self.spec.data_size.min(data_room),
         )?;
         let metadata = self.part(Part::Metadata, &self.spec.metadata, metadata_room)?;
+        if self.dm.find(&self.spec.identity(Part::Pool))?.is_none()
+            && held_root::drop_uncounted(&device::node(metadata.number))?
+        {
+            warn!(pool = %self.spec.name, "dropped a metadata snapshot that a power cut left half-made");
+        }
         let parts_changed = [&data, &metadata]
             .iter()
             .any(|part| part.outcome == Outcome::Changed);

@@ -21,6 +21,7 @@ mod extend;
 mod extents;
 mod format;
 mod header;
+mod held_root;
 mod idle;
 mod metadata_snapshot;
 mod origins;

@@ -24,6 +24,17 @@ install -d "$root/usr/share/fvm/templates"
 for template in templates/*.xml; do
     [ ! -e "$template" ] || install -m 644 "$template" "$root/usr/share/fvm/templates/"
 done
+# Manual pages and completion scripts, by the program that they are of.
+share=$root$prefix/share
+"$binaries/fvm" generate "$share"
+gzip -9nf "$share"/man/man1/fvm*.1
+case $prefix in
+/usr) ;;
+*) # zsh looks here for what is not of a distribution.
+    mkdir -p "$share/zsh/site-functions"
+    mv "$share/zsh/vendor-completions/_fvm" "$share/zsh/site-functions/"
+    rmdir "$share/zsh/vendor-completions" ;;
+esac
 # systemd looks for units of another prefix than /usr in /etc.
 case $prefix in
 /usr) units=/usr/lib/systemd/system ;;

@@ -75,6 +75,8 @@ pub(crate) enum Command {
     Init(commands::init::Init),
     /// Show what this host has: pool, network, KVM
     Status(commands::status::Status),
+    /// Look at everything fvm needs of this host, and say what mends what is not well
+    Doctor(commands::doctor::Doctor),
     /// Look at the pool, extend, check and repair it
     Pool(commands::pool::Pool),
     /// Show what VMs and images take of the pool
@@ -109,6 +111,9 @@ pub(crate) enum Command {
     Template(commands::template::Template),
     /// Use the serial console of a VM
     Console(commands::console::Console),
+    /// Write manual pages and completion scripts, for packages
+    #[command(hide = true)]
+    Generate(commands::generate::Generate),
     /// Log in to a VM, or run a command in it
     Ssh(commands::ssh::Ssh),
 }

@@ -7,6 +7,7 @@ mod args;
 mod checksum;
 mod client;
 mod commands;
+mod complete;
 mod decode;
 mod encode;
 mod exit;
@@ -33,6 +34,11 @@ use std::{
 };
 
 fn main() -> ExitCode {
+    match complete::complete() {
+        Ok(false) => {}
+        Ok(true) => return Exit::DONE.into(),
+        Err(error) => error.exit(),
+    }
     // Prints help and version itself, and ends with status 2 for wrong usage.
     let args = Args::parse();
     let out = Output::new(args.global.wishes());

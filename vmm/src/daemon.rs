@@ -1,6 +1,12 @@
 //! What the program `fvmd` does: options, log, socket, service.
 
-use crate::{fault, kvm, manager::Manager, paths::Paths, server};
+use crate::{
+    api::DOCTOR_ARGUMENT,
+    fault, kvm,
+    manager::{Manager, look_at_host},
+    paths::Paths,
+    server,
+};
 use clap::{Parser, Subcommand};
 use nix::unistd::Group;
 use std::{
@@ -43,9 +49,24 @@ enum Command {
     /// Run a few instructions on KVM and say whether that worked (used by fvmd itself)
     #[command(name = kvm::SELF_TEST_ARGUMENT, hide = true)]
     KvmSelfTest,
+    /// Look at this host without a daemon, and print the report as JSON (used by `fvm doctor`)
+    #[command(name = DOCTOR_ARGUMENT, hide = true)]
+    Doctor,
     /// Name the places where a test build can be killed
     #[command(hide = true)]
     FaultPoints,
+}
+
+impl Options {
+    fn into_paths(self) -> Paths {
+        Paths {
+            state_dir: self.state_dir,
+            run_dir: self.run_dir,
+            config: self.config,
+            template_dir: self.template_dir,
+            ..Paths::default()
+        }
+    }
 }
 
 /// The group whose members may use fvm.
@@ -63,6 +84,7 @@ pub fn main() -> ExitCode {
                 Err(_) => ExitCode::FAILURE,
             };
         }
+        Some(Command::Doctor) => return doctor(&options.into_paths()),
         None => {}
     }
     log();
@@ -91,15 +113,20 @@ fn log() {
     }
 }
 
+/// Looks at the host and prints what was found.
+fn doctor(paths: &Paths) -> ExitCode {
+    let written = serde_json::to_string(&look_at_host(paths))
+        .map_err(io::Error::from)
+        .and_then(|text| writeln!(io::stdout(), "{text}"));
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
 fn run(options: Options) -> io::Result<()> {
     let socket = options.run_dir.join("fvm.sock");
-    let paths = Paths {
-        state_dir: options.state_dir,
-        run_dir: options.run_dir,
-        config: options.config,
-        template_dir: options.template_dir,
-        ..Paths::default()
-    };
+    let paths = options.into_paths();
     // Taken before anything else, and before there are threads: it is an environment variable.
     let listener = match listenfd::ListenFd::from_env().take_unix_listener(0)? {
         Some(listener) => listener,

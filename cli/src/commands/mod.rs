@@ -5,8 +5,10 @@ pub(crate) mod console;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod disk_usage;
+pub(crate) mod doctor;
 pub(crate) mod dumpxml;
 pub(crate) mod export;
+pub(crate) mod generate;
 pub(crate) mod image;
 mod image_check;
 mod import;
@@ -87,6 +89,7 @@ impl Command {
         match self {
             Self::Init(command) => command.run(context).await,
             Self::Status(command) => command.run(context).await,
+            Self::Doctor(command) => command.run(context).await,
             Self::Pool(command) => command.run(context).await,
             Self::DiskUsage(command) => command.run(context).await,
             Self::Image(command) => command.run(context).await,
@@ -104,6 +107,7 @@ impl Command {
             Self::Dumpxml(command) => command.run(context).await,
             Self::Template(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
+            Self::Generate(command) => command.run(context).await,
             Self::Ssh(command) => command.run(context).await,
         }
     }

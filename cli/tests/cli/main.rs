@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod batch;
+mod completion;
 mod console;
 mod daemon;
 mod disks;
+mod doctor;
 mod failures;
 mod fetching;
 mod fixtures;

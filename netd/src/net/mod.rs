@@ -24,7 +24,7 @@ pub use conflict::{Conflict, check_conflicts};
 pub use error::{Error, NftFailure};
 pub use network::{
     Change, EnsureReport, Network, RemoveOptions, RemoveReport, Warning, ensure_network,
-    remove_network,
+    remove_network, warnings,
 };
 pub use resolver::{ResolverError, host_resolvers};
 pub use socket::dhcp_socket;

@@ -185,14 +185,21 @@ pub fn ensure_network(network: &Network) -> Result<EnsureReport, Error> {
         sysctl::set_ip_forward(true)?;
         changes.push(Change::IpForwardEnabled);
     }
+    let mut warnings = warnings()?;
+    if !network.nat {
+        warnings.retain(|warning| *warning == Warning::BridgeCallsIptables);
+    }
+    Ok(EnsureReport { changes, warnings })
+}
+
+/// What on the host may keep guests from the outside; only root can read rules.
+pub fn warnings() -> Result<Vec<Warning>, Error> {
     let mut warnings = Vec::new();
     if sysctl::bridge_calls_iptables()? {
         warnings.push(Warning::BridgeCallsIptables);
     }
-    if network.nat {
-        warnings.extend(firewall::foreign_forward_drops()?);
-    }
-    Ok(EnsureReport { changes, warnings })
+    warnings.extend(firewall::foreign_forward_drops()?);
+    Ok(warnings)
 }
 
 /// Takes away what [`ensure_network`] made; what is not there is no failure.

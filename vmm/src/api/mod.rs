@@ -5,6 +5,7 @@
 //! CLI sees nothing else of this crate.
 
 mod disk;
+mod doctor;
 mod error;
 mod host;
 mod image;
@@ -20,6 +21,7 @@ mod vm;
 mod wire;
 
 pub use disk::{CompactMethod, CompactVms, Compacted, DiskSize, ImageCompacted, ResizeVms};
+pub use doctor::{DoctorReport, Finding, Level};
 pub use error::{ApiError, ErrorKind};
 pub use host::{
     Change, HostReport, InitReport, InitRequest, KvmReport, NetworkReport, PoolReport, RemoveReport,
@@ -50,6 +52,9 @@ pub use wire::{Event, Line};
 
 /// The version that every report carries; it changes when a field changes its meaning or goes.
 pub const REPORT_VERSION: u32 = 1;
+
+/// The argument with which `fvmd` looks at the host without being its daemon; prints a `DoctorReport` as JSON.
+pub const DOCTOR_ARGUMENT: &str = "doctor";
 
 /// Where `fvmd` listens unless told otherwise.
 pub const SOCKET_PATH: &str = "/run/fvm/fvm.sock";

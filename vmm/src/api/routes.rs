@@ -48,6 +48,8 @@ use super::{ImageName, ProfileName, VmNumber};
 pub const HOST: &str = "/v1/host";
 /// `InitRequest` → `InitReport`
 pub const INIT: &str = "/v1/host/init";
+/// `DoctorReport`
+pub const DOCTOR: &str = "/v1/host/doctor";
 /// → `RemoveReport`
 pub const REMOVE: &str = "/v1/host/remove";
 /// `PoolStatusReport`

@@ -19,6 +19,7 @@ mod console;
 mod content;
 mod create;
 mod delete;
+mod doctor;
 mod error;
 mod examine;
 mod export;
@@ -51,6 +52,7 @@ mod templates;
 
 pub use caller::Caller;
 pub use console::ConsoleLine;
+pub use doctor::look_at_host;
 pub use export::ExportSource;
 pub use progress::Progress;
 

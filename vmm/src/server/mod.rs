@@ -44,6 +44,7 @@ pub async fn serve(listener: UnixListener, manager: Arc<Manager>) -> std::io::Re
 fn router(manager: Arc<Manager>) -> Router {
     Router::new()
         .route(routes::HOST, get(host))
+        .route(routes::DOCTOR, get(doctor))
         .route(routes::INIT, post(init))
         .route(routes::REMOVE, post(remove))
         .route(routes::POOL, get(pool))
@@ -243,6 +244,10 @@ async fn remove(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>
 
 async fn host(State(manager): Shared) -> Response {
     answer(move || manager.host_report()).await
+}
+
+async fn doctor(State(manager): Shared) -> Response {
+    answer(move || manager.doctor()).await
 }
 
 async fn pool(State(manager): Shared) -> Response {

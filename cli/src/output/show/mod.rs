@@ -1,6 +1,7 @@
 //! Reports as text. Pure: what it needs to know of the host is in [`Look`].
 
 mod disk;
+mod doctor;
 mod host;
 mod image;
 mod pool;

@@ -93,6 +93,9 @@ pub(crate) enum Command {
     Stop(commands::stop::Stop),
     /// Delete VMs with their disks, without a question
     Delete(commands::delete::Delete),
+    /// Say something about VMs, which the list shows
+    #[command(visible_aliases = ["edit-note", "edit_note"])]
+    Note(commands::note::EditNote),
     /// Make the disks of VMs larger, or smaller if told to
     Resize(commands::resize::Resize),
     /// Take, list, restore and delete snapshots of VMs' disks

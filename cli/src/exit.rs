@@ -3,9 +3,9 @@
 //! One place for the whole program: modules say what happened, this says what it amounts to.
 
 use crate::{
-    client::ClientError, commands::init::InitError, decode::DecodeError, encode::EncodeError,
-    fetch::FetchError, origin::OriginError, ssh::SshError, template::TemplateError,
-    terminal::TerminalError,
+    client::ClientError, commands::init::InitError, decode::DecodeError, editor::EditorError,
+    encode::EncodeError, fetch::FetchError, origin::OriginError, ssh::SshError,
+    template::TemplateError, terminal::TerminalError,
 };
 use fvm_vmm::api::{
     ApiError, BatchReport, ErrorKind, InvalidVmSet, SOCKET_PATH, stream::StreamError,
@@ -280,6 +280,16 @@ impl From<SshError> for ApiError {
             SshError::Exec(_) => None,
         };
         with(ErrorKind::HostNotAble, &error, hint)
+    }
+}
+
+impl From<EditorError> for ApiError {
+    fn from(error: EditorError) -> Self {
+        let hint = match error {
+            EditorError::Start { .. } => Some("set EDITOR to one that is installed"),
+            _ => None,
+        };
+        with(ErrorKind::Failed, &error, hint)
     }
 }
 

@@ -9,6 +9,7 @@ mod client;
 mod commands;
 mod complete;
 mod decode;
+mod editor;
 mod encode;
 mod exit;
 mod fetch;

@@ -16,12 +16,16 @@ Examples:
 pub(crate) struct Delete {
     #[command(flatten)]
     vms: Vms,
+    /// Root only: also VMs of others, where only owners may delete theirs
+    #[arg(long)]
+    force: bool,
 }
 
 impl Delete {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         let request = DeleteVms {
             vms: self.vms.union()?,
+            force: self.force,
         };
         let what = format!("deleting {}", request.vms);
         context.whole_batch(routes::DELETE, &request, &what).await

@@ -15,6 +15,7 @@ mod import;
 pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod list;
+pub(crate) mod note;
 pub(crate) mod pool;
 pub(crate) mod profile;
 pub(crate) mod resize;
@@ -99,6 +100,7 @@ impl Command {
             Self::Start(command) => command.run(context).await,
             Self::Stop(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
+            Self::Note(command) => command.run(context).await,
             Self::Resize(command) => command.run(context).await,
             Self::Snapshot(command) => command.run(context).await,
             Self::Compact(command) => command.run(context).await,

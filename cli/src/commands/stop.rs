@@ -28,6 +28,9 @@ pub(crate) struct Stop {
         requires = "graceful"
     )]
     timeout: Seconds,
+    /// Root only: also VMs of others, where only owners may stop theirs
+    #[arg(long)]
+    force: bool,
 }
 
 impl Stop {
@@ -42,6 +45,7 @@ impl Stop {
         let request = StopVms {
             vms: self.vms.union()?,
             mode,
+            force: self.force,
         };
         let what = format!("stopping {}", request.vms);
         context.whole_batch(routes::STOP, &request, &what).await

@@ -1,11 +1,13 @@
 //! Commands for several VMs at once.
 
 use crate::{
-    daemon::{Daemon, lines, read_json},
-    fixtures::{batch, failure, success},
+    daemon::{Daemon, json, lines, read_json},
+    fixtures::{batch, failure, success, vm},
+    run::Ran,
 };
 use fvm_vmm::api::{
-    Action, BatchReport, CreateVms, ErrorKind, Event, StopMode, StopVms, VmOutcome,
+    Action, BatchReport, CreateVms, DeleteVms, ErrorKind, Event, NoteVms, StopMode, StopVms,
+    VmOutcome, VmState,
 };
 use std::sync::{Arc, Mutex};
 
@@ -118,6 +120,74 @@ fn stop_is_hard_unless_it_is_graceful() {
         mode(&["stop", "42", "-g", "--timeout", "2m"]),
         StopMode::Graceful { timeout_s: 120 }
     );
+}
+
+#[test]
+fn force_is_asked_for_by_word_only() {
+    assert!(!asked::<StopVms>(Action::Stop, &["stop", "42"]).0.force);
+    assert!(
+        asked::<StopVms>(Action::Stop, &["stop", "42", "--force"])
+            .0
+            .force
+    );
+    let delete = ["delete", "--force", "42"];
+    assert!(asked::<DeleteVms>(Action::Delete, &delete).0.force);
+}
+
+#[test]
+fn a_note_is_taken_in_every_spelling() {
+    let note = |command: &[&str]| {
+        let (asked, requests) = asked::<NoteVms>(Action::Note, command);
+        assert_eq!(requests, ["POST /v1/vms/note"]);
+        (asked.vms.to_string(), asked.note.to_string())
+    };
+    let said = |vms: &str, text: &str| (vms.to_owned(), text.to_owned());
+    assert_eq!(
+        note(&["note", "42", "mail", "server, -ask Ann"]),
+        said("42", "mail server, -ask Ann")
+    );
+    assert_eq!(note(&["edit_note", "41 42", "x"]), said("41-42", "x"));
+    assert_eq!(note(&["edit-note", "42", ""]), said("42", ""));
+    let daemon = Daemon::always(|| panic!("nothing is to be asked"));
+    for (command, why) in [
+        (vec!["note", "42", "a\nb"], "control character"),
+        (vec!["note", "41,42"], "several VMs"),
+    ] {
+        let ran = daemon.run(&command);
+        assert_eq!(ran.status, 2, "{ran:?}");
+        assert!(ran.stderr.contains(why), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_note_without_a_text_is_what_the_editor_leaves() {
+    let asked = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&asked);
+    let daemon = Daemon::new(move |request| {
+        let kept = Arc::clone(&kept);
+        async move {
+            if request.method() == "GET" {
+                return json(&vm(42, VmState::Stopped));
+            }
+            let request: NoteVms = read_json(request).await;
+            *kept.lock().unwrap() = Some(request.note.to_string());
+            lines(&[], Ok(batch(Action::Note, vec![success(42)])))
+        }
+    });
+    let edit = |editor: &str| {
+        let mut command = daemon.fvm(&["note", "42"]);
+        Ran::of({
+            command.env("EDITOR", editor);
+            command
+        })
+    };
+    let ran = edit("sed -i s/mail/web/");
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(asked.lock().unwrap().take().as_deref(), Some("web"));
+    let ran = edit("false");
+    assert_eq!(ran.status, 1);
+    assert!(ran.stderr.contains("nothing was changed"), "{ran:?}");
+    assert_eq!(asked.lock().unwrap().take(), None);
 }
 
 fn with_events() -> Daemon {

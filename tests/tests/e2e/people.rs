@@ -2,7 +2,7 @@
 
 use crate::{ready_host, refused, said};
 use anyhow::{Result, ensure};
-use fvm_lab::{Needs, lab_host};
+use fvm_lab::{LabHost, Needs, lab_host};
 
 #[test]
 fn members_of_the_group_may_and_others_may_not() -> Result<()> {
@@ -45,7 +45,44 @@ fn members_of_the_group_may_and_others_may_not() -> Result<()> {
              -d '{}' http://fvm/v1/host/init",
     )?;
     ensure!(raw.contains("only root"), "{raw}");
+    owners_only(&host)?;
     host.nothing_left()
+}
+
+/// Once the host says so, a VM is its owner's, through the CLI and by raw HTTP.
+fn owners_only(host: &LabHost) -> Result<()> {
+    host.ok("useradd -m -G fvm bob
+         runuser -u ann -- fvm create debian 44 && runuser -u ann -- fvm note 44 mail server
+         runuser -u bob -- fvm note 44 'the mail server'
+         sed -i 's/^owner_only = false/owner_only = true/' /etc/fvm/fvm.toml && fvm init --yes")?;
+    ensure!(host.ok("fvm list")?.contains("0d  the mail server"));
+    for (command, words) in [
+        ("delete 44", &["not yours", "ann"][..]),
+        ("delete 44 --force", &["not yours", "root alone"]),
+        ("stop 44", &["not yours"]),
+        ("note 44 mine", &["not yours"]),
+        ("resize 44 +1G", &["not yours"]),
+    ] {
+        refused(host, &format!("runuser -u bob -- fvm {command}"), 4, words)?;
+    }
+    let raw = host.ok(
+        "runuser -u bob -- curl -s --unix-socket /run/fvm/fvm.sock -X POST -H 'content-type: application/json' \
+             -d '{\"vms\": [44], \"force\": true}' http://fvm/v1/vms/delete",
+    )?;
+    ensure!(raw.contains("not yours"), "{raw}");
+    refused(host, "fvm delete 44", 4, &["not yours", "--force"])?;
+    host.ok("fvm delete 44 --force")?;
+    // All of it is in the journal.
+    let journal = host.ok("journalctl -u fvmd -o cat")?;
+    for line in [
+        "audit: ann: create VM 44 of debian: done",
+        "audit: bob: note VM 44: done",
+        "audit: bob: delete VM 44: 0 done, 1 not: 44: Refused: VM 44 is not yours",
+        "audit: root: delete VM 44: done",
+    ] {
+        ensure!(journal.contains(line), "no {line:?} in {journal}");
+    }
+    Ok(())
 }
 
 #[test]

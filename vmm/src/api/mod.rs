@@ -10,6 +10,7 @@ mod error;
 mod host;
 mod image;
 mod names;
+mod note;
 mod numbers;
 mod pool;
 mod profile;
@@ -31,6 +32,7 @@ pub use image::{
     VerifyImage, VerifyReport,
 };
 pub use names::{ImageName, InvalidName, ProfileName, SnapshotName, VmName};
+pub use note::{InvalidNote, MAX_NOTE_CHARS, Note, NoteVms};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};
 pub use pool::{
     ActivePool, DiskUsageReport, DiskUsageRequest, ExtendPool, ExtendReport, Fill, HostFileSystem,

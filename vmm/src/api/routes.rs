@@ -37,7 +37,7 @@
 //! | `GET /v1/vms/{number}/xml` | | `VmXml` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
 //! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
-//! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize` | `CreateVms`, … | lines, `BatchReport` |
+//! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize`, `note` | `CreateVms`, … | lines, `BatchReport` |
 //!
 //! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
 //! error's HTTP status and an `ApiError` as its body instead.
@@ -86,6 +86,8 @@ pub const STOP: &str = "/v1/vms/stop";
 pub const DELETE: &str = "/v1/vms/delete";
 /// `ResizeVms` → `BatchReport`
 pub const RESIZE: &str = "/v1/vms/resize";
+/// `NoteVms` → `BatchReport`
+pub const NOTE: &str = "/v1/vms/note";
 /// `CompactVms` → `BatchReport<Compacted>`
 pub const COMPACT: &str = "/v1/vms/compact";
 /// `SnapshotList`

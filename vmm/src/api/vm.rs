@@ -1,6 +1,6 @@
 //! VMs: what can be asked of them and what is said of them.
 
-use super::{ApiError, ImageName, VmName, VmNumber, VmSet};
+use super::{ApiError, ImageName, Note, VmName, VmNumber, VmSet};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr};
 
@@ -49,6 +49,9 @@ pub struct StopVms {
     pub vms: VmSet,
     /// Hard or graceful.
     pub mode: StopMode,
+    /// Also VMs of others, where the host lets only owners do this; for root alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Deletes VMs with all that is theirs; running ones are stopped hard. Each by itself.
@@ -56,6 +59,9 @@ pub struct StopVms {
 pub struct DeleteVms {
     /// The numbers.
     pub vms: VmSet,
+    /// Also VMs of others, where the host lets only owners do this; for root alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub force: bool,
 }
 
 /// Where a VM is in its life.
@@ -151,6 +157,13 @@ pub struct VmReport {
     pub accelerator: Option<String>,
     /// When it was created: seconds since 1970-01-01 UTC.
     pub created_at_s: u64,
+    /// When somebody last did something with it: made, started, stopped or resized it, looked at its console or asked
+    /// for it by number (as `fvm info` and `fvm ssh` do); exact to an hour.
+    #[serde(default)]
+    pub used_at_s: u64,
+    /// What its people say of it; empty if nothing.
+    #[serde(default)]
+    pub note: Note,
     /// When QEMU was started, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at_s: Option<u64>,
@@ -192,6 +205,8 @@ pub enum Action {
     Restore,
     /// `NamedSnapshots`, to delete them
     DeleteSnapshot,
+    /// `NoteVms`
+    Note,
 }
 
 /// What became of one VM of a batch.

@@ -81,6 +81,8 @@ pub struct Config {
     pub dhcp: Dhcp,
     /// VM number N runs as this uid and gid plus N.
     pub uid_base: u32,
+    /// Only its owner may stop, delete or change a VM.
+    pub owner_only: bool,
     /// How the pool is looked after.
     pub pool: PoolConfig,
 }
@@ -119,12 +121,15 @@ struct NetworkTable {
 struct VmTable {
     #[serde(default = "default_uid_base")]
     uid_base: u32,
+    #[serde(default)]
+    owner_only: bool,
 }
 
 impl Default for VmTable {
     fn default() -> Self {
         Self {
             uid_base: default_uid_base(),
+            owner_only: false,
         }
     }
 }
@@ -255,6 +260,7 @@ impl Config {
             mtu: network.mtu,
             dhcp,
             uid_base: vm.uid_base,
+            owner_only: vm.owner_only,
             pool,
         })
     }
@@ -379,6 +385,10 @@ mod tests {
             (
                 "[network]\nsubnet = '192.168.22.0/24'\n[vm]\nuid_base = 0",
                 "vm.uid_base",
+            ),
+            (
+                "[network]\nsubnet = '192.168.22.0/24'\n[vm]\nowner_only = 'yes'",
+                "owner_only",
             ),
             (
                 "[network]\nsubnet = '192.168.22.0/24'\n[pool]\nwatermark_percent = 101",

@@ -37,11 +37,12 @@ impl Manager {
     /// # Errors
     /// When there is no such VM or it does not run.
     pub fn console(&self, number: VmNumber) -> Result<ConsoleLine> {
-        self.vm_row(number)?;
+        let row = self.vm_row(number)?;
         let machine = self.machines.up(number).ok_or_else(|| {
             ApiError::new(ErrorKind::Refused, format!("VM {number} is not running"))
                 .hint(format!("`fvm start {number}` starts it"))
         })?;
+        self.touch(&row);
         let paths = self.paths.vm(number);
         Ok(ConsoleLine {
             vm: number,

@@ -10,6 +10,7 @@ use super::{
     error::{Failures, Result, failed, file},
     host::Host,
     journal::thin_id,
+    owner::{Root, check_owner},
 };
 use crate::{
     api::{Action, ApiError, BatchReport, DeleteVms, ErrorKind},
@@ -36,6 +37,10 @@ impl Manager {
         let _alone = self.vm_locks.lock_all(numbers);
         let emptied = side_by_side(numbers, |number| {
             let row = self.vm_row(number)?;
+            let insists = Root::HasToInsist {
+                force: request.force,
+            };
+            check_owner(&host, caller, &row, insists)?;
             self.stop_for_good(&row, progress)?;
             if number.is_base() {
                 // Its disk is the image's and stays.

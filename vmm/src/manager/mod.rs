@@ -34,6 +34,7 @@ mod locks;
 mod machine;
 mod netd;
 mod open;
+mod owner;
 mod pool;
 mod private;
 mod profile;
@@ -54,6 +55,7 @@ pub use caller::Caller;
 pub use console::ConsoleLine;
 pub use doctor::look_at_host;
 pub use export::ExportSource;
+pub use owner::name_of as user_name;
 pub use progress::Progress;
 
 use crate::{

@@ -40,6 +40,16 @@ impl Manager {
         self.report(&host, &self.vm_row(number)?)
     }
 
+    /// One VM, for somebody who does something with it.
+    ///
+    /// # Errors
+    /// When there is none, the host is not set up, or the store fails.
+    pub fn look_at(&self, number: VmNumber) -> Result<VmReport> {
+        let report = self.info(number)?;
+        self.touch(&self.vm_row(number)?);
+        Ok(report)
+    }
+
     /// What is said of the VM in this row.
     pub(super) fn report(&self, host: &Host, row: &VmRow) -> Result<VmReport> {
         let entry = self.machines.get(row.number);
@@ -81,6 +91,9 @@ impl Manager {
             pid: machine.map(|machine| machine.process.pid()),
             accelerator: machine.map(|machine| machine.accelerator.as_str().to_owned()),
             created_at_s: row.created_at_s,
+            used_at_s: row.used_at_s,
+            // Checked on its way in; of a row that somebody else wrote, nothing is said.
+            note: row.note.parse().unwrap_or_default(),
             started_at_s: machine.map(|machine| machine.started_at_s),
         })
     }

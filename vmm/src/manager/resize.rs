@@ -16,6 +16,7 @@ use super::{
     import::checked_size,
     kept,
     machine::Machine,
+    owner::{Root, check_owner},
     templates,
 };
 use crate::{
@@ -79,7 +80,7 @@ impl Manager {
         self.host()?;
         let results = side_by_side(request.vms.numbers(), |number| {
             let _alone = self.vm_locks.lock(number);
-            let report = self.resize_one(number, request, progress)?;
+            let report = self.resize_one(caller, number, request, progress)?;
             tracing::info!(
                 vm = %number,
                 bytes = report.disk_bytes,
@@ -93,12 +94,16 @@ impl Manager {
 
     fn resize_one(
         &self,
+        caller: Caller,
         number: VmNumber,
         request: &ResizeVms,
         progress: &Progress,
     ) -> Result<VmReport> {
         let host = self.host()?;
-        let thin = self.disk_owner_row(number)?.thin_id;
+        let row = self.disk_owner_row(number)?;
+        check_owner(&host, caller, &row, Root::May)?;
+        self.touch(&row);
+        let thin = row.thin_id;
         self.finish_shrink(&host, thin)?;
         let row = self.disk_owner_row(number)?;
         let what = format!("VM {number}'s disk");

@@ -14,6 +14,7 @@ use super::{
     error::{Result, failed},
     host::Host,
     journal::thin_id,
+    owner::{Root, check_owner},
     stamp::stamp,
 };
 use crate::{
@@ -195,16 +196,23 @@ impl Manager {
         self.host()?;
         let results = side_by_side(request.vms.numbers(), |number| {
             let _alone = self.vm_locks.lock(number);
-            let report = self.restore_one(number, request.name.as_str(), progress)?;
+            let report = self.restore_one(caller, number, request.name.as_str(), progress)?;
             tracing::info!(vm = %number, snapshot = %request.name, uid = caller.uid, "restored");
             Ok(Some(report))
         });
         Ok(self.batch_report(Action::Restore, results))
     }
 
-    fn restore_one(&self, number: VmNumber, name: &str, progress: &Progress) -> Result<VmReport> {
+    fn restore_one(
+        &self,
+        caller: Caller,
+        number: VmNumber,
+        name: &str,
+        progress: &Progress,
+    ) -> Result<VmReport> {
         let host = self.host()?;
         let row = self.disk_owner_row(number)?;
+        check_owner(&host, caller, &row, Root::May)?;
         let snapshot = self.snapshot_row(number, name)?;
         if self.machines.get(number).is_some() {
             return Err(ApiError::new(
@@ -255,7 +263,7 @@ impl Manager {
         let host = self.host()?;
         let results = side_by_side(request.vms.numbers(), |number| {
             let _alone = self.vm_locks.lock(number);
-            self.disk_owner_row(number)?;
+            check_owner(&host, caller, &self.disk_owner_row(number)?, Root::May)?;
             let row = self.snapshot_row(number, request.name.as_str())?;
             self.drop_volume(&host, thin_id(row.thin_id)?)?;
             tracing::info!(vm = %number, snapshot = %request.name, uid = caller.uid, "deleted");

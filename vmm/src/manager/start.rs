@@ -36,6 +36,7 @@ impl Manager {
         let host = self.host()?;
         let _alone = self.vm_locks.lock(number);
         let row = self.lasting_vm_row(number)?;
+        self.touch(&row);
         match self.machines.get(number) {
             Some(Entry::Up(machine)) if machine.standing().held.is_some() => {
                 progress.step(Some(number), "letting it go on");

@@ -5,6 +5,7 @@ use super::{
     batch::side_by_side,
     error::Result,
     machine::{Entry, Machine},
+    owner::{Root, check_owner},
 };
 use crate::{
     api::{
@@ -38,29 +39,41 @@ impl Manager {
         self.host()?;
         let results = side_by_side(request.vms.numbers(), |number| {
             let _alone = self.vm_locks.lock(number);
-            let report = self.stop_one(number, request.mode, progress)?;
+            let report = self.stop_one(caller, number, request, progress)?;
             tracing::info!(vm = %number, uid = caller.uid, "stopped");
             Ok(Some(report))
         });
         Ok(self.batch_report(Action::Stop, results))
     }
 
-    fn stop_one(&self, number: VmNumber, mode: StopMode, progress: &Progress) -> Result<VmReport> {
+    fn stop_one(
+        &self,
+        caller: Caller,
+        number: VmNumber,
+        request: &StopVms,
+        progress: &Progress,
+    ) -> Result<VmReport> {
+        let host = self.host()?;
         let row = self.vm_row(number)?;
+        let insists = Root::HasToInsist {
+            force: request.force,
+        };
+        check_owner(&host, caller, &row, insists)?;
         let Some(Entry::Up(machine)) = self.machines.get(number) else {
             return Err(ApiError::new(
                 ErrorKind::Refused,
                 format!("VM {number} is not running"),
             ));
         };
-        match mode {
+        match request.mode {
             StopMode::Hard => self.stop_hard(&machine)?,
             StopMode::Graceful { timeout_s } => {
                 progress.step(Some(number), "pressing the power button");
                 press_power_button(&machine, Duration::from_secs(timeout_s.into()))?;
             }
         }
-        self.report(&*self.host()?, &row)
+        self.touch(&row);
+        self.report(&host, &row)
     }
 
     /// Ends a machine at once and waits until it has been released.

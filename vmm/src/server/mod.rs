@@ -3,6 +3,7 @@
 //! Owns routes, the streaming of lines the taking-in of uploads and the handing-out of disks. It decides nothing about VMs: each
 //! handler hands a request to one method of [`Manager`], which runs on a thread where it may block.
 
+mod audit;
 mod caller;
 mod console;
 mod download;
@@ -13,11 +14,12 @@ use crate::{
     api::{
         self, ApiError, CompactVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
         DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate, NamedSnapshots,
-        RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber,
-        routes,
+        NoteVms, RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage,
+        VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
+use audit::Concerns;
 use axum::{
     Json, Router,
     body::Body,
@@ -77,6 +79,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::STOP, post(stop))
         .route(routes::DELETE, post(delete))
         .route(routes::RESIZE, post(resize))
+        .route(routes::NOTE, post(note))
         .route(routes::COMPACT, post(compact))
         .route("/v1/images/{name}/compact", post(compact_image))
         .route(routes::SNAPSHOTS, get(all_snapshots))
@@ -163,7 +166,9 @@ macro_rules! named_operation {
         ) -> Response {
             match name(&text).and_then(|name| Ok((name, body(json)?))) {
                 Ok((name, request)) => lines::respond(move |progress| {
-                    manager.$handler(caller, &name, &request, progress)
+                    let words = format!("{} {name} {}", stringify!($handler), request.what());
+                    let result = manager.$handler(caller, &name, &request, progress);
+                    audit::recorded(caller, &words, result)
                 }),
                 Err(error) => failure(&error),
             }
@@ -185,9 +190,10 @@ macro_rules! operation {
             json: Result<Json<$request>, JsonRejection>,
         ) -> Response {
             match body(json) {
-                Ok(request) => {
-                    lines::respond(move |progress| manager.$method(caller, &request, progress))
-                }
+                Ok(request) => lines::respond(move |progress| {
+                    let words = format!("{} {}", stringify!($name), request.what());
+                    audit::recorded(caller, &words, manager.$method(caller, &request, progress))
+                }),
                 Err(error) => failure(&error),
             }
         }
@@ -202,6 +208,7 @@ operation!(start, StartVms, start);
 operation!(stop, StopVms, stop);
 operation!(delete, DeleteVms, delete);
 operation!(resize, ResizeVms, resize);
+operation!(note, NoteVms, note);
 operation!(compact, CompactVms, compact);
 operation!(create_snapshots, CreateSnapshots, create_snapshots);
 operation!(restore_snapshots, NamedSnapshots, restore_snapshots);
@@ -239,7 +246,9 @@ async fn xml(State(manager): Shared, Path(text): Path<String>) -> Response {
 }
 
 async fn remove(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
-    lines::respond(move |progress| manager.remove(caller, progress))
+    lines::respond(move |progress| {
+        audit::recorded(caller, "remove this host", manager.remove(caller, progress))
+    })
 }
 
 async fn host(State(manager): Shared) -> Response {
@@ -278,7 +287,10 @@ async fn remove_image(
     Path(text): Path<String>,
 ) -> Response {
     match name(&text) {
-        Ok(name) => lines::respond(move |_| manager.remove_image(caller, &name)),
+        Ok(name) => lines::respond(move |_| {
+            let words = format!("remove_image {name}");
+            audit::recorded(caller, &words, manager.remove_image(caller, &name))
+        }),
         Err(error) => failure(&error),
     }
 }
@@ -289,7 +301,10 @@ async fn compact_image(
     Path(text): Path<String>,
 ) -> Response {
     match name(&text) {
-        Ok(name) => lines::respond(move |_| manager.compact_image(caller, &name)),
+        Ok(name) => lines::respond(move |_| {
+            let words = format!("compact_image {name}");
+            audit::recorded(caller, &words, manager.compact_image(caller, &name))
+        }),
         Err(error) => failure(&error),
     }
 }
@@ -312,7 +327,10 @@ async fn delete_profile(
     Path(text): Path<String>,
 ) -> Response {
     match name(&text) {
-        Ok(name) => lines::respond(move |_| manager.delete_profile(caller, &name)),
+        Ok(name) => lines::respond(move |_| {
+            let words = format!("delete_profile {name}");
+            audit::recorded(caller, &words, manager.delete_profile(caller, &name))
+        }),
         Err(error) => failure(&error),
     }
 }
@@ -330,7 +348,7 @@ async fn vms(State(manager): Shared) -> Response {
 }
 
 async fn vm(State(manager): Shared, Path(text): Path<String>) -> Response {
-    answer(move || manager.info(number(&text)?)).await
+    answer(move || manager.look_at(number(&text)?)).await
 }
 
 async fn boot(State(manager): Shared, Path(text): Path<String>) -> Response {

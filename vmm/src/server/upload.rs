@@ -1,6 +1,6 @@
 //! Taking in an image: the body's pieces go to the importing thread through a short queue.
 
-use super::{Shared, failure, lines};
+use super::{Shared, audit, failure, lines};
 use crate::{
     api::{ApiError, ErrorKind},
     manager::Caller,
@@ -28,12 +28,13 @@ pub(super) async fn import(
     };
     let mut receiver = pump(body);
     lines::respond(move |progress| {
-        manager.import(
+        let result = manager.import(
             caller,
             &name,
             &mut || receiver.blocking_recv().transpose(),
             progress,
-        )
+        );
+        audit::recorded(caller, &format!("import {name}"), result)
     })
 }
 

@@ -10,6 +10,7 @@
 //! kernel's transaction id one ahead and settles again.
 
 mod images;
+mod notes;
 mod pool;
 mod profiles;
 mod sizes;
@@ -30,7 +31,10 @@ use std::{
 };
 
 /// Each migration once, in order. Frozen: a change to the schema is a new entry.
-const MIGRATIONS: &[&str] = &[include_str!("0001_initial.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("0001_initial.sql"),
+    include_str!("0002_notes.sql"),
+];
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

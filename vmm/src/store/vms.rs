@@ -79,6 +79,10 @@ pub struct VmRow {
     pub machine: Option<String>,
     /// Where its PCI devices sit, as JSON.
     pub layout: String,
+    /// What its people say of it.
+    pub note: String,
+    /// When somebody last did something with it: seconds since 1970-01-01 UTC.
+    pub used_at_s: u64,
     /// Its network cards.
     pub nics: Vec<NicRow>,
     /// Its volume's size; not a column of it.
@@ -125,6 +129,8 @@ fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         crash_cause: row.get("crash_cause")?,
         machine: row.get("machine")?,
         layout: row.get("layout")?,
+        note: row.get("note")?,
+        used_at_s: column(row, "used_at_s")?,
         nics: Vec::new(),
         disk_bytes: column(row, "size_bytes")?,
         deleting: VolumeState::from_text(&state) == VolumeState::Deleting,
@@ -144,7 +150,9 @@ fn nic(row: &Row<'_>) -> rusqlite::Result<(u32, NicRow)> {
 pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<()> {
     const ACTION: &str = "record a VM";
     tx.execute(
-        "INSERT INTO vm VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, NULL, ?12, ?13)",
+        "INSERT INTO vm (number, name, uuid, thin_id, image, profile, owner_uid, template, memory_mib, cpus,
+             created_at_s, used_at_s, machine, layout)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13)",
         params![
             vm.number.get(),
             vm.name,

@@ -22,6 +22,7 @@ fn word(action: Action) -> &'static str {
         Action::Compact => "compacted",
         Action::Snapshot => "snapshot",
         Action::Restore => "restored",
+        Action::Note => "noted",
     }
 }
 
@@ -47,6 +48,7 @@ pub(in crate::output) fn outcome(
             Action::Create => parts.extend([report.name.to_string(), report.address.to_string()]),
             Action::Start => parts.push(report.address.to_string()),
             Action::Resize => parts.push(Bytes(report.disk_bytes).to_string()),
+            Action::Note => parts.push(plain(report.note.as_str()).into_owned()),
             Action::Stop
             | Action::Delete
             | Action::Compact
@@ -93,10 +95,16 @@ fn uptime(vm: &VmReport, look: &Look) -> String {
         .unwrap_or_default()
 }
 
+/// Whole days since somebody last did something with it.
+fn idle(vm: &VmReport, look: &Look) -> String {
+    format!("{}d", look.since(vm.used_at_s) / 86_400)
+}
+
 impl Show for VmList {
     fn show(&self, look: &Look) -> String {
         let mut table = Table::new([
-            "VM", "IMAGE", "STATE", "ADDRESS", "MEMORY", "CPUS", "DISK", "OWNER", "UPTIME",
+            "VM", "IMAGE", "STATE", "ADDRESS", "MEMORY", "CPUS", "DISK", "OWNER", "UPTIME", "IDLE",
+            "NOTE",
         ]);
         for vm in &self.vms {
             table.row([
@@ -109,6 +117,8 @@ impl Show for VmList {
                 cell(Bytes(vm.disk_bytes).to_string()).right(),
                 cell(look.owner(vm.owner_uid)),
                 cell(uptime(vm, look)),
+                cell(idle(vm, look)).right(),
+                cell(vm.note.as_str()),
             ]);
         }
         table.show(look.palette)
@@ -144,6 +154,10 @@ impl Show for VmReport {
         line("owner", cell(look.owner(self.owner_uid)));
         let created = rough_duration(look.since(self.created_at_s));
         line("created", cell(format!("{created} ago")));
+        line("idle", cell(idle(self, look)));
+        if !self.note.as_str().is_empty() {
+            line("note", cell(self.note.as_str()));
+        }
         if self.started_at_s.is_some() {
             line("started", cell(format!("{} ago", uptime(self, look))));
         }
@@ -189,6 +203,8 @@ mod tests {
             pid: Some(4711),
             accelerator: Some("tcg".to_owned()),
             created_at_s: 1_799_990_000,
+            used_at_s: 1_799_990_000,
+            note: "mail".parse().unwrap(),
             started_at_s: Some(1_799_999_000),
         }
     }
@@ -200,6 +216,8 @@ mod tests {
             owner_uid: 1000,
             state: VmState::Stopped,
             started_at_s: None,
+            used_at_s: 1_799_100_000,
+            note: fvm_vmm::api::Note::default(),
             ..vm()
         };
         let list = VmList {
@@ -209,9 +227,9 @@ mod tests {
         assert_eq!(
             list.show(&Look::fixed()),
             "\
-\x20VM  IMAGE   STATE    ADDRESS         MEMORY  CPUS     DISK  OWNER  UPTIME
- 42  debian  running  192.168.22.42  512 MiB     2  6.0 GiB  root   16m 40s
-143  debian  stopped  192.168.22.42  512 MiB     2  6.0 GiB  1000
+\x20VM  IMAGE   STATE    ADDRESS         MEMORY  CPUS     DISK  OWNER  UPTIME   IDLE  NOTE
+ 42  debian  running  192.168.22.42  512 MiB     2  6.0 GiB  root   16m 40s    0d  mail
+143  debian  stopped  192.168.22.42  512 MiB     2  6.0 GiB  1000             10d
 "
         );
     }
@@ -249,6 +267,8 @@ device   /dev/dm-3
 network  52:54:00:00:00:2a on fvm0, tap fvm42
 owner    root
 created  2h 46m ago
+idle     0d
+note     mail
 started  16m 40s ago
 QEMU     process 4711, tcg
 uuid     3f2b8c1e-0000-4000-8000-000000000042

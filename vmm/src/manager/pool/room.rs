@@ -3,10 +3,9 @@
 use super::{HostFs, status};
 use crate::{
     api::{ApiError, DiskUsageReport, DiskUsageRequest, ErrorKind, VmNumber, VmSet},
-    manager::{Manager, error::Result, host::Host},
+    manager::{Manager, error::Result, host::Host, owner::name_of},
 };
 use fvm_thin::Bytes;
-use nix::unistd::{Uid, User};
 
 /// So many of those who have most are named.
 const NAMED_OWNERS: usize = 3;
@@ -103,13 +102,6 @@ fn owners(usage: &DiskUsageReport, name_of: impl Fn(u32) -> String) -> Vec<Strin
             )
         })
         .collect()
-}
-
-fn name_of(uid: u32) -> String {
-    match User::from_uid(Uid::from_raw(uid)) {
-        Ok(Some(user)) => user.name,
-        _ => format!("user {uid}"),
-    }
 }
 
 #[cfg(test)]

@@ -57,5 +57,9 @@ if [ -z "$root" ]; then
     systemctl daemon-reload
     systemctl restart systemd-modules-load.service || true
     systemctl enable --quiet --now fvmd.socket fvm-netd.socket
+    # A fast-vm that is there stays what it is.
+    for name in fast-vm fast-vm-image; do
+        [ -e "$prefix/bin/$name" ] || [ -L "$prefix/bin/$name" ] || ln -s fvm "$prefix/bin/$name"
+    done
     echo "fvm is installed; next: fvm init" >&2
 fi

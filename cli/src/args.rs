@@ -80,6 +80,7 @@ pub(crate) enum Command {
     /// Look at the pool, extend, check and repair it
     Pool(commands::pool::Pool),
     /// Show what VMs and images take of the pool
+    #[command(alias = "disk_usage")]
     DiskUsage(commands::disk_usage::DiskUsage),
     /// Import, export and manage images
     Image(commands::image::Image),
@@ -119,6 +120,12 @@ pub(crate) enum Command {
     Generate(commands::generate::Generate),
     /// Log in to a VM, or run a command in it
     Ssh(commands::ssh::Ssh),
+    /// Copy files to VMs and from them
+    Scp(commands::copy::Scp),
+    /// Bring directories in VMs up to date, or those here
+    Rsync(commands::copy::Rsync),
+    /// Give VMs your key, and learn theirs
+    Keydist(commands::keydist::KeyDist),
 }
 
 /// The VMs that a command is for.

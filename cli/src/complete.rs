@@ -54,7 +54,7 @@ fn completed(command: Command, parent: &str) -> Command {
     let name = command.get_name().to_owned();
     command
         .mut_args(|arg| match arg.get_id().as_str() {
-            "sets" | "vm" => arg.add(ArgValueCompleter::new(Numbers::of(&name))),
+            "sets" | "vm" | "vms" => arg.add(ArgValueCompleter::new(Numbers::of(&name))),
             "image" => arg.add(ArgValueCompleter::new(sources)),
             // Names of other commands are new ones.
             "name" if parent == "image" && name != "import" => {

@@ -33,6 +33,11 @@ impl Exit {
         Self(128_u8.saturating_add(u8::try_from(number).unwrap_or(0)))
     }
 
+    /// The status of a program that was run for the user.
+    pub(crate) fn of_program(status: i32) -> Self {
+        Self(u8::try_from(status).unwrap_or(1))
+    }
+
     /// The status of a batch: 0 if all went well, the common kind of what failed, 1 if there were
     /// several kinds, and 70 if one was a bug of ours.
     pub(crate) fn of_batch<R>(report: &BatchReport<R>) -> Self {
@@ -276,8 +281,12 @@ impl From<InitError> for ApiError {
 impl From<SshError> for ApiError {
     fn from(error: SshError) -> Self {
         let hint = match error {
-            SshError::Missing => Some("install it: `sudo apt install openssh-client`"),
-            SshError::Exec(_) => None,
+            SshError::Missing { ref program } if program == "rsync" => {
+                Some("install it: `sudo apt install rsync`")
+            }
+            SshError::Missing { ref program } if program.contains('/') => None,
+            SshError::Missing { .. } => Some("install it: `sudo apt install openssh-client`"),
+            SshError::Exec { .. } => None,
         };
         with(ErrorKind::HostNotAble, &error, hint)
     }

@@ -12,7 +12,9 @@ mod decode;
 mod editor;
 mod encode;
 mod exit;
+mod fast_vm;
 mod fetch;
+mod keys;
 mod origin;
 mod output;
 mod part_files;
@@ -41,7 +43,7 @@ fn main() -> ExitCode {
         Err(error) => error.exit(),
     }
     // Prints help and version itself, and ends with status 2 for wrong usage.
-    let args = Args::parse();
+    let args = Args::parse_from(fast_vm::translate(std::env::args_os()));
     let out = Output::new(args.global.wishes());
     // Unwinding has restored the terminal by the time a panic is caught here.
     let result = catch_unwind(AssertUnwindSafe(|| run(args, &out)));

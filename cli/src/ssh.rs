@@ -1,19 +1,42 @@
-//! Becoming `ssh`.
+//! Running OpenSSH's programs as the user.
 
 use std::{
-    ffi::OsString, io, net::Ipv4Addr, os::unix::process::CommandExt, path::PathBuf,
+    ffi::{OsStr, OsString},
+    io,
+    net::Ipv4Addr,
+    os::unix::process::CommandExt,
+    path::PathBuf,
     process::Command,
 };
 
-/// Why `ssh` could not be run.
+/// Why a program could not be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SshError {
     /// It is not installed.
-    #[error("there is no ssh client on this host")]
-    Missing,
+    #[error("there is no program {program} on this host")]
+    Missing {
+        /// Its name.
+        program: String,
+    },
     /// Anything else.
-    #[error("cannot run ssh")]
-    Exec(#[source] io::Error),
+    #[error("cannot run {program}")]
+    Exec {
+        /// Its name.
+        program: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl SshError {
+    /// What starting `program` failed with.
+    pub(crate) fn new(program: &OsStr, source: io::Error) -> Self {
+        let program = program.to_string_lossy().into_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound => Self::Missing { program },
+            _ => Self::Exec { program, source },
+        }
+    }
 }
 
 /// How to log in.
@@ -25,39 +48,48 @@ pub(crate) struct Login {
     pub(crate) key: Option<PathBuf>,
 }
 
-/// Replaces this process by `ssh`; returns only if that fails.
-pub(crate) fn become_ssh(login: &Login, address: Ipv4Addr, command: &[OsString]) -> SshError {
-    let error = Command::new("ssh")
-        .args(arguments(login, address, command))
-        .exec();
-    match error.kind() {
-        io::ErrorKind::NotFound => SshError::Missing,
-        _ => SshError::Exec(error),
+impl Login {
+    /// What `ssh`, `scp` and `rsync -e ssh` are all told.
+    ///
+    /// A VM's host key is new with every VM of the same number: it proves nothing, and remembering it would
+    /// only make the next one look like an attack. The network is the host's own bridge.
+    pub(crate) fn options(&self) -> Vec<OsString> {
+        let mut options: Vec<OsString> = Vec::new();
+        for option in [
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "GlobalKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "ConnectTimeout=10",
+        ] {
+            options.extend(["-o".into(), option.into()]);
+        }
+        if let Some(key) = &self.key {
+            // Without this, the keys of an agent are tried first, and the guest may hang up before ours.
+            options.extend(["-o".into(), "IdentitiesOnly=yes".into()]);
+            options.extend(["-i".into(), key.clone().into_os_string()]);
+        } else if let Some(key) = crate::keys::made_by_keydist() {
+            // Beside the user's own.
+            options.extend(["-i".into(), key.into_os_string()]);
+        }
+        options
+    }
+
+    /// The command that logs in, and runs `command` there if there is one.
+    pub(crate) fn command(&self, address: Ipv4Addr, command: &[OsString]) -> Command {
+        let mut ssh = Command::new("ssh");
+        ssh.args(self.options())
+            .args(["-l", &self.user, "--"])
+            .arg(address.to_string())
+            .args(command);
+        ssh
     }
 }
 
-/// A VM's host key is new with every VM of the same number: it proves nothing, and remembering it would
-/// only make the next one look like an attack. The network is the host's own bridge.
-fn arguments(login: &Login, address: Ipv4Addr, command: &[OsString]) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = Vec::new();
-    for option in [
-        "StrictHostKeyChecking=no",
-        "UserKnownHostsFile=/dev/null",
-        "GlobalKnownHostsFile=/dev/null",
-        "LogLevel=ERROR",
-        "ConnectTimeout=10",
-    ] {
-        arguments.extend(["-o".into(), option.into()]);
-    }
-    if let Some(key) = &login.key {
-        // Without this, the keys of an agent are tried first, and the guest may hang up before ours.
-        arguments.extend(["-o".into(), "IdentitiesOnly=yes".into()]);
-        arguments.extend(["-i".into(), key.clone().into_os_string()]);
-    }
-    arguments.extend(["-l".into(), (&login.user).into()]);
-    arguments.extend(["--".into(), address.to_string().into()]);
-    arguments.extend_from_slice(command);
-    arguments
+/// Replaces this process by a program; returns only if that fails.
+pub(crate) fn become_command(mut command: Command) -> SshError {
+    let source = command.exec();
+    SshError::new(command.get_program(), source)
 }
 
 #[cfg(test)]
@@ -71,8 +103,8 @@ mod tests {
             key: Some("/lab/guests/id".into()),
         };
         let command = ["uname".into(), "-a".into()];
-        let arguments = arguments(&login, Ipv4Addr::new(192, 168, 22, 42), &command);
-        let text: Vec<_> = arguments.iter().filter_map(|a| a.to_str()).collect();
+        let command = login.command(Ipv4Addr::new(192, 168, 22, 42), &command);
+        let text: Vec<_> = command.get_args().filter_map(OsStr::to_str).collect();
         let tail = [
             "-o",
             "IdentitiesOnly=yes",

@@ -69,26 +69,34 @@ enum End {
 
 impl Console {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        let stream = context.client.console(&routes::console(self.vm)).await?;
-        let raw = RawMode::enter(io::stdin())?;
-        if raw.is_some() {
-            context
-                .out
-                .note(&format!("console of VM {}, ^] leaves it\r", self.vm));
-        }
-        let end = connect(stream, raw.as_ref(), self.timeout).await;
-        drop(raw);
-        match end? {
-            End::Left => Ok(Exit::DONE),
-            End::Signal(signal) => Ok(Exit::signal(signal as i32)),
-            End::Closed => {
-                let vm: Result<VmReport, ClientError> =
-                    context.client.get(&routes::vm(self.vm)).await;
-                let state = vm.map_or_else(|error| error.to_string(), |vm| vm.state.to_string());
-                let text = format!("the console of VM {} is closed: {state}", self.vm);
-                context.out.note(&text);
-                Ok(Exit::DONE)
-            }
+        attach(context, self.vm, self.timeout).await
+    }
+}
+
+/// Carries bytes both ways until somebody leaves.
+pub(super) async fn attach(
+    context: &Context<'_>,
+    number: VmNumber,
+    timeout: Option<Seconds>,
+) -> CommandResult {
+    let stream = context.client.console(&routes::console(number)).await?;
+    let raw = RawMode::enter(io::stdin())?;
+    if raw.is_some() {
+        context
+            .out
+            .note(&format!("console of VM {number}, ^] leaves it\r"));
+    }
+    let end = connect(stream, raw.as_ref(), timeout).await;
+    drop(raw);
+    match end? {
+        End::Left => Ok(Exit::DONE),
+        End::Signal(signal) => Ok(Exit::signal(signal as i32)),
+        End::Closed => {
+            let vm: Result<VmReport, ClientError> = context.client.get(&routes::vm(number)).await;
+            let state = vm.map_or_else(|error| error.to_string(), |vm| vm.state.to_string());
+            let text = format!("the console of VM {number} is closed: {state}");
+            context.out.note(&text);
+            Ok(Exit::DONE)
         }
     }
 }

@@ -55,7 +55,11 @@ enum ImageCommand {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 DISK is the size that a VM's disk will have; DATA is how much of it is not zero.")]
-struct ListImages {}
+struct ListImages {
+    /// Names only, one a line
+    #[arg(long)]
+    short: bool,
+}
 
 /// Arguments of `fvm image compact`.
 #[derive(Debug, clap::Args)]
@@ -121,7 +125,7 @@ impl Image {
         match self.command {
             ImageCommand::Import(import) => import.run(context).await,
             ImageCommand::Export(export) => export.run(context).await,
-            ImageCommand::List(ListImages {}) => list(context).await,
+            ImageCommand::List(ListImages { short }) => list(context, short).await,
             ImageCommand::Compact(CompactImage { name }) => compact(context, &name).await,
             ImageCommand::Show(NamedImage { name }) => show(context, &name).await,
             ImageCommand::Verify(verify) => verify.run(context).await,
@@ -133,9 +137,18 @@ impl Image {
     }
 }
 
-async fn list(context: &Context<'_>) -> CommandResult {
+async fn list(context: &Context<'_>, short: bool) -> CommandResult {
     let list: ImageList = context.client.get(routes::IMAGES).await?;
-    context.out.report(&list);
+    if short {
+        let names: Vec<String> = list
+            .images
+            .iter()
+            .map(|image| image.name.to_string())
+            .collect();
+        context.out.lines(&list, &names);
+    } else {
+        context.out.report(&list);
+    }
     Ok(Exit::DONE)
 }
 

@@ -2,20 +2,65 @@
 
 use super::Context;
 use crate::exit::{CommandResult, Exit};
-use fvm_vmm::api::{VmList, routes};
+use fvm_vmm::api::{VmList, VmState, routes};
 
 /// Arguments of `fvm list`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
+IDLE is for how many days nobody has done anything with the VM: started, stopped or resized it, logged in with \
+`fvm ssh`, looked at its console or asked for it with `fvm info`.
+
+`fvm list active short`, as fast-vm writes it, lists the numbers of VMs that run.
+
 Examples:
   fvm list
-  fvm list --json | jq -r '.vms[] | select(.state == \"running\") | .address'")]
-pub(crate) struct List {}
+  fvm list --state active
+  fvm list --json | jq -r '.vms[] | select(.state == \"running\") | .address'
+  for vm in $(fvm list active short); do …")]
+pub(crate) struct List {
+    /// Only those that run, or only those that do not
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    state: Which,
+    /// Numbers only, one a line
+    #[arg(long)]
+    short: bool,
+}
+
+/// Which VMs are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Which {
+    /// All of them
+    All,
+    /// Those that have a QEMU
+    Active,
+    /// Those that have none
+    Inactive,
+}
+
+impl Which {
+    fn has(self, state: VmState) -> bool {
+        let active = !matches!(
+            state,
+            VmState::Stopped | VmState::Crashed | VmState::Deleting
+        );
+        match self {
+            Self::All => true,
+            Self::Active => active,
+            Self::Inactive => !active,
+        }
+    }
+}
 
 impl List {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        let list: VmList = context.client.get(routes::VMS).await?;
-        context.out.report(&list);
+        let mut list: VmList = context.client.get(routes::VMS).await?;
+        list.vms.retain(|vm| self.state.has(vm.state));
+        if self.short {
+            let numbers: Vec<String> = list.vms.iter().map(|vm| vm.number.to_string()).collect();
+            context.out.lines(&list, &numbers);
+        } else {
+            context.out.report(&list);
+        }
         Ok(Exit::DONE)
     }
 }

@@ -2,11 +2,13 @@
 
 pub(crate) mod compact;
 pub(crate) mod console;
+pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod delete;
 pub(crate) mod disk_usage;
 pub(crate) mod doctor;
 pub(crate) mod dumpxml;
+mod each;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod image;
@@ -14,6 +16,7 @@ mod image_check;
 mod import;
 pub(crate) mod info;
 pub(crate) mod init;
+pub(crate) mod keydist;
 pub(crate) mod list;
 pub(crate) mod note;
 pub(crate) mod pool;
@@ -111,6 +114,9 @@ impl Command {
             Self::Console(command) => command.run(context).await,
             Self::Generate(command) => command.run(context).await,
             Self::Ssh(command) => command.run(context).await,
+            Self::Scp(command) => command.run(context).await,
+            Self::Rsync(command) => command.run(context).await,
+            Self::Keydist(command) => command.run(context).await,
         }
     }
 }

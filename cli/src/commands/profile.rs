@@ -72,7 +72,11 @@ struct CreateArgs {
 
 /// Arguments of `fvm profile list`.
 #[derive(Debug, clap::Args)]
-struct ListProfiles {}
+struct ListProfiles {
+    /// Names only, one a line
+    #[arg(long)]
+    short: bool,
+}
 
 /// Arguments of commands that take a profile and nothing else.
 #[derive(Debug, clap::Args)]
@@ -86,9 +90,14 @@ impl Profile {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         match self.command {
             ProfileCommand::Create(create) => create.run(context).await,
-            ProfileCommand::List(ListProfiles {}) => {
+            ProfileCommand::List(ListProfiles { short }) => {
                 let list: ProfileList = context.client.get(routes::PROFILES).await?;
-                context.out.report(&list);
+                if short {
+                    let names = list.profiles.iter().map(|profile| profile.name.to_string());
+                    context.out.lines(&list, &names.collect::<Vec<_>>());
+                } else {
+                    context.out.report(&list);
+                }
                 Ok(Exit::DONE)
             }
             ProfileCommand::Show(NamedProfile { name }) => {

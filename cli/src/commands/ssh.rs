@@ -1,13 +1,19 @@
 //! `fvm ssh`
 
-use super::Context;
-use crate::{
-    args::one_vm,
-    exit::CommandResult,
-    ssh::{Login, become_ssh},
+use super::{
+    Context,
+    each::{all_running, run_for_each, running},
 };
-use fvm_vmm::api::{ApiError, ErrorKind, VmNumber, VmReport, VmState, routes};
-use std::{ffi::OsString, path::PathBuf};
+use crate::{
+    exit::CommandResult,
+    ssh::{Login, become_command},
+};
+use fvm_vmm::api::{ApiError, ErrorKind, VmReport, VmSet};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Arguments of `fvm ssh`.
 #[derive(Debug, clap::Args)]
@@ -15,10 +21,13 @@ use std::{ffi::OsString, path::PathBuf};
 The VM's host key is not checked: a VM of the same number has a new one each time. The exit status is \
 that of ssh, which is that of the command.
 
+With --script, a program on this host is run for each VM instead, with the VM's address as its argument.
+
 Examples:
   fvm ssh 42
   fvm ssh -i ~/.ssh/lab 42 -- uname -a
-  fvm ssh -l admin 42 -- 'cat /etc/os-release'")]
+  fvm ssh -l admin 42 -- 'cat /etc/os-release'
+  fvm ssh 42,43 --script ./set-up.sh")]
 pub(crate) struct Ssh {
     /// The private key to log in with, instead of ssh's own choice
     #[arg(short, value_name = "KEY")]
@@ -26,34 +35,54 @@ pub(crate) struct Ssh {
     /// The user to log in as
     #[arg(short, value_name = "USER", default_value = "root")]
     login: String,
-    /// The VM
-    #[arg(value_name = "NUM", value_parser = one_vm)]
-    vm: VmNumber,
+    /// Run this program here, for each VM, with its address
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// The VM; with --script, also several
+    #[arg(value_name = "NUM")]
+    vms: VmSet,
     /// A command to run there, instead of a shell
     #[arg(
         value_name = "CMD",
         trailing_var_arg = true,
-        allow_hyphen_values = true
+        allow_hyphen_values = true,
+        conflicts_with = "script"
     )]
     command: Vec<OsString>,
 }
 
 impl Ssh {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        let vm: VmReport = context.client.get(&routes::vm(self.vm)).await?;
-        let number = vm.number;
-        if matches!(
-            vm.state,
-            VmState::Stopped | VmState::Crashed | VmState::Deleting
-        ) {
-            let message = format!("VM {number} is not running, it is {}", vm.state);
-            let hint = format!("start it with `fvm start {number} --wait ssh`");
-            return Err(ApiError::new(ErrorKind::Refused, message).hint(hint));
+        if let Some(script) = &self.script {
+            let vms = all_running(context, &self.vms).await?;
+            return run_script(context, &vms, script).await;
         }
+        let &[number] = self.vms.numbers() else {
+            let message = format!("'{}' names several VMs: this command takes one", self.vms);
+            return Err(ApiError::new(ErrorKind::Usage, message));
+        };
+        let vm = running(context, number).await?;
         let login = Login {
             user: self.login,
             key: self.identity,
         };
-        Err(become_ssh(&login, vm.address, &self.command).into())
+        Err(become_command(login.command(vm.address, &self.command)).into())
     }
+}
+
+/// Runs a program of this host for each VM, with the VM's address as its argument.
+pub(super) async fn run_script(
+    context: &Context<'_>,
+    vms: &[VmReport],
+    script: &Path,
+) -> CommandResult {
+    // By its path, also without a slash in it: what is in PATH by the same name is not meant.
+    let path = std::path::absolute(script).map_err(|error| crate::exit::of_file(script, &error))?;
+    let what = format!("running {}", script.display());
+    run_for_each(context, vms, &what, |vm| {
+        let mut command = Command::new(&path);
+        command.arg(vm.address.to_string());
+        command
+    })
+    .await
 }

@@ -1,24 +1,33 @@
 //! `fvm start`
 
-use super::Context;
+use super::{Context, keydist::distribute, ssh::run_script};
 use crate::{
     args::Vms,
     exit::{CommandResult, Exit},
     quantity::Seconds,
+    ssh::{Login, become_command},
     wait::{Goal, Ready, Wait},
 };
-use fvm_vmm::api::{ApiError, BatchReport, StartVms, VmNumber, VmOutcome, routes};
+use fvm_vmm::api::{
+    ApiError, BatchReport, ErrorKind, StartVms, VmNumber, VmOutcome, VmReport, VmSet, routes,
+};
+use std::path::PathBuf;
 use tokio::task::JoinSet;
 
 /// Arguments of `fvm start`.
 #[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("after").args(["wait", "then"]).multiple(true))]
 #[command(after_help = "\
 Without --wait, a VM counts as started when its processors run. With it, this command ends when every \
 VM has its address (lease) or answers on its ssh port (ssh), or with the reason why one does not: what \
 its DHCP client has asked and was answered, and the last lines of its console.
 
+`fvm start 42 ssh`, `console` and `keydist`, as fast-vm writes it, go on with that.
+
 Examples:
   fvm start 42 --wait ssh
+  fvm start 42 ssh
+  fvm start 50-59 --then ssh --script ./set-up.sh
   fvm start 50-59 --wait lease --timeout 5m")]
 pub(crate) struct Start {
     #[command(flatten)]
@@ -26,9 +35,26 @@ pub(crate) struct Start {
     /// Wait until each VM has got this far
     #[arg(short, long, value_name = "GOAL")]
     wait: Option<Goal>,
+    /// Go on with this once they run
+    #[arg(long, value_name = "WHAT")]
+    then: Option<Then>,
+    /// With --then ssh: run this program here, for each VM, with its address, instead of logging in
+    #[arg(long, value_name = "FILE", requires = "then")]
+    script: Option<PathBuf>,
     /// How long to wait at most
-    #[arg(long, value_name = "TIME", default_value = "120s", requires = "wait")]
+    #[arg(long, value_name = "TIME", default_value = "120s", requires = "after")]
     timeout: Seconds,
+}
+
+/// What to go on with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Then {
+    /// Its serial console
+    Console,
+    /// Giving it your key
+    Keydist,
+    /// Logging in as root
+    Ssh,
 }
 
 impl Start {
@@ -36,6 +62,16 @@ impl Start {
         let request = StartVms {
             vms: self.vms.union()?,
         };
+        if let Some(then) = self.then {
+            check_then(
+                then,
+                self.script.is_some(),
+                &request.vms,
+                context.out.json(),
+            )?;
+            let goal = (then == Then::Ssh).then_some(Goal::Ssh).or(self.wait);
+            return start_then(context, &request, goal, then, self.script, self.timeout).await;
+        }
         let what = format!("starting {}", request.vms);
         match self.wait {
             None => context.whole_batch(routes::START, &request, &what).await,
@@ -49,6 +85,68 @@ impl Start {
             }
         }
     }
+}
+
+/// Refuses what cannot be gone on with, before anything is started.
+fn check_then(then: Then, script: bool, vms: &VmSet, json: bool) -> Result<(), ApiError> {
+    let usage = |message: String| Err(ApiError::new(ErrorKind::Usage, message));
+    let alone = match then {
+        Then::Console => true,
+        Then::Ssh => !script,
+        Then::Keydist => false,
+    };
+    if script && then != Then::Ssh {
+        return usage("a script goes with --then ssh".to_owned());
+    }
+    if alone && vms.numbers().len() > 1 {
+        return usage(format!(
+            "'{vms}' names several VMs, and the terminal takes one"
+        ));
+    }
+    if json {
+        return usage("what is gone on with has no JSON: start with --json first".to_owned());
+    }
+    Ok(())
+}
+
+/// Starts VMs and goes on with those that came up.
+async fn start_then(
+    context: &Context<'_>,
+    request: &StartVms,
+    goal: Option<Goal>,
+    then: Then,
+    script: Option<PathBuf>,
+    timeout: Seconds,
+) -> CommandResult {
+    let what = format!("starting {}", request.vms);
+    let mut report = context.batch(routes::START, request, &what).await?;
+    match goal {
+        Some(goal) => wait_for_all(context, &mut report, goal, timeout).await,
+        None => context.out.batch(&report),
+    }
+    let started = Exit::of_batch(&report);
+    let up = report
+        .outcomes
+        .into_iter()
+        .filter(|outcome| outcome.error.is_none());
+    let vms: Vec<VmReport> = up.filter_map(|outcome| outcome.report).collect();
+    let Ok(numbers) = VmSet::try_from(vms.iter().map(|vm| vm.number).collect::<Vec<_>>()) else {
+        return Ok(started);
+    };
+    let root = || "root".to_owned();
+    let went = match (then, script, vms.as_slice()) {
+        (Then::Ssh, Some(script), vms) => run_script(context, vms, &script).await?,
+        (Then::Ssh, None, [vm, ..]) => {
+            let login = Login {
+                user: root(),
+                key: None,
+            };
+            return Err(become_command(login.command(vm.address, &[])).into());
+        }
+        (Then::Console, _, [vm, ..]) => super::console::attach(context, vm.number, None).await?,
+        _ => distribute(context, &numbers, root(), timeout).await?,
+    };
+    Ok(if started == Exit::DONE { went } else { started })
 }
 
 /// Waits for every VM that was started, and enters what came of it into the report.

@@ -79,6 +79,21 @@ impl Output {
         self.either(report, || format!("{}\n", plain(text)));
     }
 
+    /// A report whose text is these lines, which only the command can know.
+    pub(crate) fn lines(&self, report: &impl Serialize, lines: &[String]) {
+        self.either(report, || {
+            lines
+                .iter()
+                .map(|line| format!("{}\n", plain(line)))
+                .collect()
+        });
+    }
+
+    /// What went wrong with one VM, where others go on.
+    pub(crate) fn failure_of(&self, vm: VmNumber, error: &ApiError) {
+        self.complain(Some(vm), error);
+    }
+
     /// What became of a batch: each success a line, each failure an error.
     pub(crate) fn batch(&self, report: &BatchReport) {
         if self.json() {

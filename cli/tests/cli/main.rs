@@ -17,6 +17,7 @@ mod fixtures;
 mod hostile;
 mod images;
 mod init;
+mod remote;
 mod reports;
 mod run;
 mod server;

@@ -124,5 +124,5 @@ fn a_host_without_ssh_is_told_so() {
     command.env("PATH", "/nowhere");
     let ran = Ran::of(command);
     assert_eq!(ran.status, 5);
-    assert!(ran.stderr.contains("there is no ssh client"), "{ran:?}");
+    assert!(ran.stderr.contains("there is no program ssh"), "{ran:?}");
 }

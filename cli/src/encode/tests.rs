@@ -228,6 +228,38 @@ fn a_qcow2_is_what_its_specification_says() {
     assert!(read_qcow2(&all(file)) == content);
 }
 
+/// `qemu-img` with a disk: it has to find nothing wrong.
+fn qemu_img(arguments: &[&str], files: &[&Path]) {
+    let output = std::process::Command::new("qemu-img")
+        .args(arguments)
+        .args(files)
+        .output()
+        .expect("qemu-img, which packaging/prepare installs");
+    assert!(
+        output.status.success(),
+        "qemu-img {arguments:?}: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn qemu_finds_nothing_wrong_with_a_qcow2() {
+    let mut far = vec![0; (1 << 30) + 65536];
+    for at in [0, (512 << 20) - 1, 1 << 30] {
+        far[at] = 1;
+    }
+    for content in [sample(), far, vec![0; 1 << 20]] {
+        let (place, _) = written(&content, Format::Qcow2);
+        // Leaked clusters are an error as damaged ones are.
+        qemu_img(&["check", "-q", "-f", "qcow2"], &[&place.path()]);
+        let raw = place.directory.path().join("raw");
+        fs::write(&raw, &content).unwrap();
+        let compare = ["compare", "-q", "-f", "qcow2", "-F", "raw"];
+        qemu_img(&compare, &[&place.path(), &raw]);
+    }
+}
+
 #[test]
 fn an_empty_disk_is_written_too() {
     let content = vec![0; 1 << 20];

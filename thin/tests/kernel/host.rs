@@ -317,37 +317,67 @@ pub(crate) fn read(volume: &Volume, offset: u64, length: usize) -> Vec<u8> {
     bytes.to_vec()
 }
 
-/// A pool on a metadata device whose writes can be made to fail.
-pub(crate) fn on_flaky_metadata(test: &mut TestPool) -> Pool {
-    let under = test.make_loop("flaky", Bytes::mib(20));
-    let table = format!("0 40960 linear {} 0", under.display());
+/// The device under a pool whose I/O can be made to fail: 40 MiB, of which the pool's data or metadata take their part.
+const FLAKY_SECTORS: u64 = (40 << 20) / 512;
+
+/// What a flaky device does.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Flaky {
+    /// All that it is told.
+    Works,
+    /// It reads, and takes no writes.
+    FailsWrites,
+    /// Neither.
+    Fails,
+}
+
+fn make_flaky(test: &mut TestPool) -> Backing {
+    let under = test.make_loop("flaky", Bytes(FLAKY_SECTORS * 512));
+    let table = format!("0 {FLAKY_SECTORS} linear {} 0", under.display());
     let path = test.make_device("flaky", &table);
-    test.spec = PoolSpec {
-        metadata: Backing::Device { path },
-        ..test.spec.clone()
-    };
+    Backing::Device { path }
+}
+
+fn brought_up(test: &TestPool) -> Pool {
     Pool::format(&test.spec).unwrap();
     Pool::activate(test.spec.clone()).unwrap()
 }
 
+/// A pool on a metadata device that can be made to fail.
+pub(crate) fn on_flaky_metadata(test: &mut TestPool) -> Pool {
+    test.spec.metadata = make_flaky(test);
+    brought_up(test)
+}
+
+/// A pool on a data device that can be made to fail, of 32 MiB.
+pub(crate) fn on_flaky_data(test: &mut TestPool) -> Pool {
+    test.spec.data = make_flaky(test);
+    test.spec.data_size = Bytes::mib(32);
+    brought_up(test)
+}
+
 /// Makes its writes fail, or work again.
 pub(crate) fn let_metadata_writes_fail(test: &TestPool, fail: bool) {
-    let device = test.device_name("flaky");
-    let under = run(
-        "losetup",
-        &[
-            "-n",
-            "-O",
-            "NAME",
-            "-j",
-            test.path("flaky").to_str().unwrap(),
-        ],
-    );
-    let table = if fail {
-        format!("0 40960 flakey {under} 0 0 3600 1 error_writes")
+    let does = if fail {
+        Flaky::FailsWrites
     } else {
-        format!("0 40960 linear {under} 0")
+        Flaky::Works
     };
+    let_device(test, does);
+}
+
+/// Has the flaky device do this from now on.
+pub(crate) fn let_device(test: &TestPool, does: Flaky) {
+    let device = test.device_name("flaky");
+    let file = test.path("flaky");
+    let file = file.to_str().unwrap();
+    let under = run("losetup", &["-n", "-O", "NAME", "-j", file]);
+    let target = match does {
+        Flaky::Works => format!("linear {under} 0"),
+        Flaky::FailsWrites => format!("flakey {under} 0 0 3600 1 error_writes"),
+        Flaky::Fails => "error".to_owned(),
+    };
+    let table = format!("0 {FLAKY_SECTORS} {target}");
     dmsetup(&["load", &device, "--table", &table]);
     dmsetup(&["suspend", "--noflush", "--nolockfs", &device]);
     dmsetup(&["resume", &device]);

@@ -10,6 +10,7 @@
 mod commit;
 mod content;
 mod crash;
+mod errors;
 mod host;
 mod life;
 mod metadata;

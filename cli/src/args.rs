@@ -92,6 +92,16 @@ pub(crate) enum Command {
     Start(commands::start::Start),
     /// Stop VMs
     Stop(commands::stop::Stop),
+    /// Stop the processors of running VMs where they are
+    Pause(commands::control::Pause),
+    /// Let paused VMs go on
+    Resume(commands::control::Resume),
+    /// Press the reset button of running VMs
+    Reset(commands::control::Reset),
+    /// Press keys on the keyboards of running VMs
+    SendKey(commands::control::SendKey),
+    /// Write a picture of a VM's screen to a file
+    Screenshot(commands::screenshot::Screenshot),
     /// Delete VMs with their disks, without a question
     Delete(commands::delete::Delete),
     /// Say something about VMs, which the list shows
@@ -126,6 +136,8 @@ pub(crate) enum Command {
     Rsync(commands::copy::Rsync),
     /// Give VMs your key, and learn theirs
     Keydist(commands::keydist::KeyDist),
+    /// Ask a VM's QEMU something itself, as root
+    Qmp(commands::qmp::Qmp),
 }
 
 /// The VMs that a command is for.

@@ -88,6 +88,7 @@ impl Numbers {
             "create" => Self::Free,
             "start" => Self::Idle,
             "stop" | "console" | "ssh" | "exec" | "scp" | "rsync" | "keydist" => Self::Up,
+            "pause" | "resume" | "reset" | "send-key" | "screenshot" | "qmp" => Self::Up,
             _ => Self::All,
         }
     }
@@ -247,7 +248,7 @@ mod tests {
     fn every_command_with_vms_has_its_completer() {
         fn check(command: &Command) {
             for arg in command.get_arguments() {
-                if matches!(arg.get_id().as_str(), "sets" | "vm") {
+                if matches!(arg.get_id().as_str(), "sets" | "vms" | "vm") {
                     let completer = arg.get::<ArgValueCompleter>();
                     assert!(completer.is_some(), "{}", command.get_name());
                 }

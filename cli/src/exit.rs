@@ -313,6 +313,11 @@ pub(crate) fn wrong_vms(error: &InvalidVmSet) -> ApiError {
     with(ErrorKind::Usage, error, None)
 }
 
+/// The error for words that make no sense.
+pub(crate) fn wrong_usage(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorKind::Usage, message)
+}
+
 /// The error for results that could not be written.
 pub(crate) fn unwritten(error: &std::io::Error) -> ApiError {
     ApiError::new(

@@ -110,6 +110,11 @@ impl VmPaths {
         self.run.join("agent.sock")
     }
 
+    /// A picture of the screen, while it is taken.
+    pub fn screenshot(&self) -> PathBuf {
+        self.run.join("screen.png")
+    }
+
     /// The serial line.
     pub fn console_socket(&self) -> PathBuf {
         self.run.join("console.sock")

@@ -104,7 +104,8 @@ impl Answer {
         }
     }
 
-    async fn whole(mut self) -> Result<Vec<u8>, ClientError> {
+    /// All of the body.
+    pub(super) async fn whole(mut self) -> Result<Vec<u8>, ClientError> {
         let mut body = Vec::new();
         while let Some(bytes) = self.next().await? {
             self.grow(&mut body, &bytes)?;

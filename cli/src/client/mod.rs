@@ -66,6 +66,22 @@ impl Client {
         }
     }
 
+    /// Asks for something that is no report.
+    pub(crate) async fn bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
+        let question = async {
+            let request = request(Method::GET, path, None);
+            let answer = self.send(request, Content::Whole(None), false).await?;
+            answer.ok().await?.whole().await
+        };
+        match tokio::time::timeout(QUESTION_LIMIT, question).await {
+            Ok(result) => result,
+            Err(_) => Err(ClientError::Silent {
+                path: path.to_owned(),
+                limit: QUESTION_LIMIT,
+            }),
+        }
+    }
+
     /// Has something done, telling events as they come, and returns the report at the end.
     pub(crate) async fn post<R: DeserializeOwned>(
         &self,

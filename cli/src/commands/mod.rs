@@ -2,6 +2,7 @@
 
 pub(crate) mod compact;
 pub(crate) mod console;
+pub(crate) mod control;
 pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod delete;
@@ -21,7 +22,9 @@ pub(crate) mod list;
 pub(crate) mod note;
 pub(crate) mod pool;
 pub(crate) mod profile;
+pub(crate) mod qmp;
 pub(crate) mod resize;
+pub(crate) mod screenshot;
 pub(crate) mod snapshot;
 pub(crate) mod ssh;
 pub(crate) mod start;
@@ -104,6 +107,12 @@ impl Command {
             Self::Stop(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
             Self::Note(command) => command.run(context).await,
+            Self::Pause(command) => command.run(context).await,
+            Self::Resume(command) => command.run(context).await,
+            Self::Reset(command) => command.run(context).await,
+            Self::SendKey(command) => command.run(context).await,
+            Self::Screenshot(command) => command.run(context).await,
+            Self::Qmp(command) => command.run(context).await,
             Self::Resize(command) => command.run(context).await,
             Self::Snapshot(command) => command.run(context).await,
             Self::Compact(command) => command.run(context).await,

@@ -9,11 +9,12 @@ use fvm_vmm::api::{StopMode, StopVms, routes};
 #[command(after_help = "\
 Without --graceful, the power is cut: what the guest had not written to its disk is lost. With it, the \
 guest is asked to shut down by its power button, and a guest that does not do so in time is an error; \
-it goes on running.
+it goes on running, unless --cut-power says that its power is cut then.
 
 Examples:
   fvm stop 42
-  fvm stop 50-59 --graceful --timeout 2m")]
+  fvm stop 50-59 --graceful --timeout 2m
+  fvm stop 42 --graceful --cut-power")]
 pub(crate) struct Stop {
     #[command(flatten)]
     pub(crate) vms: Vms,
@@ -28,6 +29,9 @@ pub(crate) struct Stop {
         requires = "graceful"
     )]
     timeout: Seconds,
+    /// Cut the power of a guest that has not shut down in time
+    #[arg(long, requires = "graceful")]
+    cut_power: bool,
     /// Root only: also VMs of others, where only owners may stop theirs
     #[arg(long)]
     force: bool,
@@ -38,6 +42,7 @@ impl Stop {
         let mode = if self.graceful {
             StopMode::Graceful {
                 timeout_s: self.timeout.0,
+                cut_power: self.cut_power,
             }
         } else {
             StopMode::Hard

@@ -1,14 +1,15 @@
 //! Commands for several VMs at once.
 
 use crate::{
-    daemon::{Daemon, json, lines, read_json},
+    daemon::{Daemon, json, lines, read_json, whole},
     fixtures::{batch, failure, success, vm},
     run::Ran,
 };
 use fvm_vmm::api::{
-    Action, BatchReport, CreateVms, DeleteVms, ErrorKind, Event, NoteVms, StopMode, StopVms,
-    VmOutcome, VmState,
+    Action, BatchReport, Control, ControlVms, CreateVms, DeleteVms, ErrorKind, Event, NoteVms,
+    StopMode, StopVms, VmOutcome, VmState,
 };
+use hyper::StatusCode;
 use std::sync::{Arc, Mutex};
 
 #[test]
@@ -114,12 +115,84 @@ fn stop_is_hard_unless_it_is_graceful() {
     assert_eq!(mode(&["stop", "42"]), StopMode::Hard);
     assert_eq!(
         mode(&["stop", "42", "--graceful"]),
-        StopMode::Graceful { timeout_s: 60 }
+        StopMode::Graceful {
+            timeout_s: 60,
+            cut_power: false
+        }
     );
     assert_eq!(
         mode(&["stop", "42", "-g", "--timeout", "2m"]),
-        StopMode::Graceful { timeout_s: 120 }
+        StopMode::Graceful {
+            timeout_s: 120,
+            cut_power: false
+        }
     );
+    assert_eq!(
+        mode(&["stop", "42", "-g", "--cut-power"]),
+        StopMode::Graceful {
+            timeout_s: 60,
+            cut_power: true
+        }
+    );
+}
+
+#[test]
+fn buttons_and_keys_are_for_several_vms() {
+    let control = |action, command: &[&str]| {
+        let (request, asked): (ControlVms, _) = asked(action, command);
+        assert_eq!(asked, ["POST /v1/vms/control"]);
+        (request.vms.numbers().len(), request.control)
+    };
+    assert_eq!(
+        control(Action::Pause, &["pause", "42-44", "50"]),
+        (4, Control::Pause)
+    );
+    assert_eq!(
+        control(Action::Resume, &["resume", "42"]),
+        (1, Control::Resume)
+    );
+    assert_eq!(
+        control(Action::Reset, &["reset", "42"]),
+        (1, Control::Reset)
+    );
+    let chords = ["ctrl-alt-delete", "ret"].map(|chord| chord.parse().unwrap());
+    assert_eq!(
+        control(
+            Action::SendKey,
+            &["send-key", "42,43", "Ctrl+Alt+Del", "enter"]
+        ),
+        (
+            2,
+            Control::SendKey {
+                chords: chords.into()
+            }
+        )
+    );
+}
+
+#[test]
+fn a_key_that_is_not_there_is_wrong_usage() {
+    let ran = Daemon::always(|| unreachable!()).run(&["send-key", "42", "hyper"]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+    assert!(ran.stderr.contains("no key 'hyper'"), "{ran:?}");
+}
+
+#[test]
+fn a_picture_is_written_once() {
+    let daemon = Daemon::always(|| whole(StatusCode::OK, "PNG"));
+    let path = daemon.dir().join("screen.png");
+    let file = path.to_str().unwrap();
+    let ran = daemon.run(&["screenshot", "42", file]);
+    assert_eq!(ran.status, 0, "{ran:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"PNG");
+    assert_eq!(daemon.requests(), ["GET /v1/vms/42/screenshot"]);
+    std::fs::write(&path, "mine, and longer").unwrap();
+    let ran = daemon.run(&["screenshot", "42", file]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+    assert!(ran.stderr.contains("--force"), "{ran:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine, and longer");
+    assert_eq!(daemon.run(&["screenshot", "42", file, "--force"]).status, 0);
+    assert_eq!(std::fs::read(&path).unwrap(), b"PNG");
 }
 
 #[test]

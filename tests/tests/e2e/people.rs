@@ -39,6 +39,42 @@ fn members_of_the_group_may_and_others_may_not() -> Result<()> {
         4,
         &["sudo"],
     )?;
+    // Templates: of the host, a user may name nothing; root may, also for everybody.
+    host.ok(
+        "sed 's|<boot dev=.hd./>|<kernel>/etc/hostname</kernel>|' /usr/share/fvm/templates/linux.xml > /home/ann/kernel.xml
+         sed 's|</domain>|<qemu:commandline/></domain>|' /usr/share/fvm/templates/linux.xml > /home/ann/options.xml",
+    )?;
+    let kernel = ["/domain/os/kernel (line", "/etc/hostname", "ask root"];
+    for command in [
+        "create debian 43 --template /home/ann/kernel.xml",
+        "template check /home/ann/kernel.xml",
+        "image import mine /lab/guests/bios.raw.zst --template /home/ann/kernel.xml",
+        "profile create mine debian --template /home/ann/kernel.xml",
+    ] {
+        refused(
+            &host,
+            &format!("runuser -u ann -- fvm {command}"),
+            4,
+            &kernel,
+        )?;
+    }
+    refused(
+        &host,
+        "runuser -u ann -- fvm create debian 43 --template /home/ann/options.xml",
+        4,
+        &["/domain/qemu:commandline"],
+    )?;
+    host.ok("fvm create debian 43 --template /home/ann/kernel.xml && fvm delete 43")?;
+    host.ok("cp /home/ann/kernel.xml /usr/share/fvm/templates/kernel.xml")?;
+    host.ok("runuser -u ann -- fvm create debian 43 --template kernel")?;
+    host.ok("runuser -u ann -- fvm delete 43 && rm /usr/share/fvm/templates/kernel.xml")?;
+
+    refused(
+        &host,
+        "runuser -u ann -- fvm qmp 43 quit",
+        4,
+        &["only root", "sudo fvm qmp"],
+    )?;
     // Not by raw HTTP either.
     let raw = host.ok(
         "runuser -u ann -- curl -s --unix-socket /run/fvm/fvm.sock -X POST -H 'content-type: application/json' \

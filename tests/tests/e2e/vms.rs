@@ -2,7 +2,7 @@
 
 use crate::{KEY, WAIT, boot, json, ready_host, refused, said, ssh};
 use anyhow::{Context, Result, ensure};
-use fvm_lab::Needs;
+use fvm_lab::{LabHost, Needs};
 
 #[test]
 fn a_vm_lives_and_leaves_nothing() -> Result<()> {
@@ -52,12 +52,63 @@ fn a_vm_lives_and_leaves_nothing() -> Result<()> {
     let cgroup = host.ok(&format!("cat /proc/{pid}/cgroup"))?;
     ensure!(cgroup == "0::/fvm.slice/fvmd.service/vm-42", "{cgroup}");
 
+    buttons_and_keys(&host)?;
+
     refused(&host, "fvm start 42", 4, &["VM 42 is already running"])?;
     host.ok("fvm stop 42 --graceful --timeout 120s")?;
     ensure!(json(&host, "fvm info 42")?["state"] == "stopped");
     refused(&host, "fvm stop 42", 4, &["VM 42 is not running"])?;
     host.ok("fvm delete 42")?;
     host.nothing_left()
+}
+
+/// VM 42 is paused, resumed, reset and typed to.
+fn buttons_and_keys(host: &LabHost) -> Result<()> {
+    let boot_id = |host: &LabHost| ssh(host, 42, "cat /proc/sys/kernel/random/boot_id");
+    let first = boot_id(host)?;
+    host.ok("fvm pause 42")?;
+    // A daemon that starts anew finds it as it is.
+    for again in ["true", "systemctl restart fvmd"] {
+        host.ok(again)?;
+        let info = json(host, "fvm info 42")?;
+        ensure!(info["state"] == "paused", "after {again}: {info}");
+        ensure!(host.ok("fvm list")?.contains("paused: on request"));
+    }
+    for (command, word) in [
+        ("fvm pause 42", "paused already"),
+        ("fvm stop 42 --graceful", "fvm resume 42"),
+        ("fvm send-key 42 a", "takes no keys"),
+    ] {
+        refused(host, command, 4, &[word])?;
+    }
+    host.ok("fvm resume 42")?;
+    refused(host, "fvm resume 42", 4, &["not paused"])?;
+    ensure!(boot_id(host)? == first, "it did not go on where it was");
+    ensure!(json(host, "fvm info 42")?["state"] == "running");
+
+    let mut last = first;
+    for restart in ["fvm send-key 42 ctrl-alt-del", "fvm reset 42"] {
+        host.ok(restart)?;
+        let next = host.ok(&format!(
+            "timeout 120 sh -c 'until id=$(timeout 5 fvm ssh {KEY} 42 -- cat /proc/sys/kernel/random/boot_id) \
+                 && [ -n \"$id\" ] && [ \"$id\" != {last} ]; do sleep 0.5; done; echo $id'"
+        ))?;
+        last = next.trim().to_owned();
+    }
+
+    refused(
+        host,
+        "fvm screenshot 42 /root/none.png",
+        4,
+        &["no screen", "fvm console 42"],
+    )?;
+    ensure!(
+        host.ok("fvm qmp 42 query-status")?
+            .contains("\"running\": true")
+    );
+    let failed = host.sh("fvm qmp 42 no-such-command")?;
+    ensure!(failed.status.code() == Some(1), "{}", said(&failed));
+    Ok(())
 }
 
 #[test]
@@ -166,6 +217,14 @@ fn a_guest_that_ignores_the_power_button_runs_on() -> Result<()> {
         said(&stopped)
     );
     ensure!(json(&host, "fvm info 50")?["state"] == "running");
+    let forced = host.sh("fvm stop 50 --graceful --timeout 2s --cut-power")?;
+    ensure!(forced.status.success(), "{}", said(&forced));
+    ensure!(
+        said(&forced).contains("its power is cut"),
+        "{}",
+        said(&forced)
+    );
+    host.ok("fvm start 50")?;
     host.ok(&format!(
         "fvm stop 50 && fvm delete 50 && ! fvm ssh {KEY} 50 true"
     ))?;

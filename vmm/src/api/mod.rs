@@ -4,6 +4,7 @@
 //! upload (`stream`) and the checked names and numbers that both sides use. It does no I/O, and the
 //! CLI sees nothing else of this crate.
 
+mod control;
 mod disk;
 mod doctor;
 mod error;
@@ -21,6 +22,7 @@ mod template;
 mod vm;
 mod wire;
 
+pub use control::{Chord, Control, ControlVms, InvalidChord, QmpAnswer, QmpCommand};
 pub use disk::{CompactMethod, CompactVms, Compacted, DiskSize, ImageCompacted, ResizeVms};
 pub use doctor::{DoctorReport, Finding, Level};
 pub use error::{ApiError, ErrorKind};

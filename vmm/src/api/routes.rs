@@ -37,6 +37,9 @@
 //! | `GET /v1/vms/{number}/xml` | | `VmXml` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
 //! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
+//! | `GET /v1/vms/{number}/screenshot` | | a PNG |
+//! | `POST /v1/vms/{number}/qmp` | `QmpCommand` | lines, `QmpAnswer` |
+//! | `POST /v1/vms/control` | `ControlVms` | lines, `BatchReport` |
 //! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize`, `note` | `CreateVms`, … | lines, `BatchReport` |
 //!
 //! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
@@ -82,6 +85,8 @@ pub const CREATE: &str = "/v1/vms/create";
 pub const START: &str = "/v1/vms/start";
 /// `StopVms` → `BatchReport`
 pub const STOP: &str = "/v1/vms/stop";
+/// `ControlVms` → `BatchReport`
+pub const CONTROL: &str = "/v1/vms/control";
 /// `DeleteVms` → `BatchReport`
 pub const DELETE: &str = "/v1/vms/delete";
 /// `ResizeVms` → `BatchReport`
@@ -164,6 +169,16 @@ pub fn xml(number: VmNumber) -> String {
 /// How far a VM has come with booting.
 pub fn boot(number: VmNumber) -> String {
     format!("{VMS}/{number}/boot")
+}
+
+/// What a VM's screen shows.
+pub fn screenshot(number: VmNumber) -> String {
+    format!("{VMS}/{number}/screenshot")
+}
+
+/// `QmpCommand` → `QmpAnswer`
+pub fn qmp(number: VmNumber) -> String {
+    format!("{VMS}/{number}/qmp")
 }
 
 /// A VM's serial console.

@@ -39,6 +39,9 @@ pub enum StopMode {
     Graceful {
         /// How long the guest has, in seconds.
         timeout_s: u32,
+        /// Power off what has not shut down by then.
+        #[serde(default)]
+        cut_power: bool,
     },
 }
 
@@ -207,6 +210,14 @@ pub enum Action {
     DeleteSnapshot,
     /// `NoteVms`
     Note,
+    /// `ControlVms`, to pause
+    Pause,
+    /// `ControlVms`, to resume
+    Resume,
+    /// `ControlVms`, to reset
+    Reset,
+    /// `ControlVms`, to press keys
+    SendKey,
 }
 
 /// What became of one VM of a batch.

@@ -19,6 +19,7 @@ mod model;
 mod node;
 mod origin;
 mod os;
+mod policy;
 mod smbios;
 mod system;
 pub(crate) mod write;
@@ -35,6 +36,7 @@ pub use memory::{Memory, MemoryNode};
 pub use model::{Devices, Domain, GenerationId};
 pub use origin::{ElementId, Origin, TemplateElement, elements};
 pub use os::{Arch, BootDevice, DirectKernel, Firmware, Loader, MachineKind, Os};
+pub use policy::Permitted;
 pub use smbios::SmbiosTable;
 pub use system::{Lifecycle, LifecycleAction, Power, Vcpus};
 pub use xml::{MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS};
@@ -49,6 +51,17 @@ pub fn load(template: &str, macros: &Macros) -> Result<(Domain, Vec<Warning>), T
     domain.ignored = notes.ignored.into_inner();
     complete::complete(&mut domain, draft)?;
     Ok((domain, notes.warnings.into_inner()))
+}
+
+/// Refuses what a template from an ordinary user may not name.
+///
+/// The outer error is of a template that cannot be read at all, the inner one of what is not permitted.
+pub fn check_policy(
+    template: &str,
+    macros: &Macros,
+    permitted: &Permitted<'_>,
+) -> Result<Result<(), TemplateError>, TemplateError> {
+    Ok(policy::check(&tree(template, macros)?, permitted))
 }
 
 /// The elements of a template with all macros replaced.

@@ -12,6 +12,7 @@ use crate::{
     domain::Domain,
     fault,
     manager::Caller,
+    paths::Paths,
     qemu::probe::Capabilities,
     store::{ImageRow, NewVm, NicRow},
 };
@@ -30,6 +31,8 @@ impl Manager {
         progress: &Progress,
     ) -> Result<BatchReport> {
         let host = self.host()?;
+        // A profile's and an image's template were looked at when they were given.
+        let own_template = request.template.as_deref();
         let (request, profile) = self.apply_profile(request)?;
         let _image = self.image_locks.lock(request.image.to_string());
         let numbers = request.vms.numbers();
@@ -51,6 +54,7 @@ impl Manager {
             request: &request,
             image: &image,
             template: &template,
+            own_template: own_template.map(|text| (&self.paths, text)),
             qemu: qemu.as_ref(),
         };
         let mut new = Vec::with_capacity(numbers.len());
@@ -134,6 +138,8 @@ pub(super) struct Wanted<'w> {
     pub(super) request: &'w CreateVms,
     pub(super) image: &'w ImageRow,
     pub(super) template: &'w str,
+    /// What the caller gave as a template, and where those with a name are; none if it is not the caller's.
+    pub(super) own_template: Option<(&'w Paths, &'w str)>,
     /// The host's QEMU. Without one, the machine type is settled at the first start.
     pub(super) qemu: Option<&'w Capabilities>,
 }
@@ -146,16 +152,17 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
         request,
         image,
         template,
+        own_template,
         qemu,
     } = *wanted;
     let name = format!("fvm-{}-{number}", image.name);
-    let (domain, warnings) = templates::load(
-        template,
-        host.host_number(number)?,
-        &name,
-        &image.name,
-        &host.network.bridge,
-    )?;
+    let host_number = host.host_number(number)?;
+    let network = &host.network.bridge;
+    if let Some((paths, given)) = own_template {
+        let macros = templates::macros(&name, host_number, &image.name, network);
+        templates::permit(paths, caller, given, &name, &macros, network)?;
+    }
+    let (domain, warnings) = templates::load(template, host_number, &name, &image.name, network)?;
     for warning in warnings {
         progress.warn(Some(number), warning.to_string());
     }

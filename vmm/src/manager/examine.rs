@@ -11,6 +11,7 @@ use crate::{
         TemplateSummary, TemplateText, TemplateWarning, VmNumber, VmXml,
     },
     domain::{self, DiskSource, Domain, ElementId, Warning},
+    manager::Caller,
     qemu::{
         self, Assignment, CommandLine, DiskBacking, FdTable, FirmwareBacking, NicBacking,
         SocketBacking, firmware,
@@ -21,6 +22,7 @@ use std::{collections::BTreeMap, fs::File, os::fd::OwnedFd, path::Path};
 
 /// A template as the first VM of this host would have it.
 struct Example {
+    xml: String,
     vm: VmNumber,
     domain: Domain,
     warnings: Vec<Warning>,
@@ -62,14 +64,17 @@ impl Manager {
     ///
     /// # Errors
     /// When it is refused, naming the place; or the host is not set up.
-    pub fn check_template(&self, request: &LookAtTemplate) -> Result<TemplateCheck> {
-        let xml = templates::resolve(&self.paths, &request.template)?;
+    pub fn check_template(
+        &self,
+        caller: Caller,
+        request: &LookAtTemplate,
+    ) -> Result<TemplateCheck> {
         let Example {
             domain,
             warnings,
             qemu,
             ..
-        } = self.example(&xml, request.qemu)?;
+        } = self.example(caller, request)?;
         let machine = qemu.machine(&domain.os.machine);
         let disks = domain.devices.disks.iter();
         Ok(TemplateCheck {
@@ -89,9 +94,12 @@ impl Manager {
     ///
     /// # Errors
     /// When the template is refused, naming the place; or the host is not set up.
-    pub fn template_arguments(&self, request: &LookAtTemplate) -> Result<TemplateArguments> {
-        let xml = templates::resolve(&self.paths, &request.template)?;
-        let example = self.example(&xml, request.qemu)?;
+    pub fn template_arguments(
+        &self,
+        caller: Caller,
+        request: &LookAtTemplate,
+    ) -> Result<TemplateArguments> {
+        let example = self.example(caller, request)?;
         Ok(TemplateArguments {
             version: REPORT_VERSION,
             qemu: example.qemu.version.to_string(),
@@ -105,10 +113,14 @@ impl Manager {
     ///
     /// # Errors
     /// When the template is refused, naming the place; or the host is not set up.
-    pub fn explain_template(&self, request: &LookAtTemplate) -> Result<TemplateExplanation> {
-        let xml = templates::resolve(&self.paths, &request.template)?;
-        let example = self.example(&xml, request.qemu)?;
-        let elements = domain::elements(&xml).map_err(|error| templates::refusal(&error))?;
+    pub fn explain_template(
+        &self,
+        caller: Caller,
+        request: &LookAtTemplate,
+    ) -> Result<TemplateExplanation> {
+        let example = self.example(caller, request)?;
+        let elements =
+            domain::elements(&example.xml).map_err(|error| templates::refusal(&error))?;
         Ok(explanation(&example, elements))
     }
 
@@ -138,10 +150,11 @@ impl Manager {
         })
     }
 
-    fn example(&self, xml: &str, qemu: Option<QemuVersion>) -> Result<Example> {
+    fn example(&self, caller: Caller, request: &LookAtTemplate) -> Result<Example> {
+        let xml = templates::resolve(&self.paths, &request.template)?;
         let host = self.host()?;
         let vm = VmNumber::new(host.config.first_number);
-        let qemu = match qemu {
+        let qemu = match request.qemu {
             Some(version) => {
                 let (major, minor) = version.parts();
                 Capabilities::typical(Version { major, minor })
@@ -152,18 +165,24 @@ impl Manager {
             })?,
         };
         let name = format!("fvm-{EXAMPLE_IMAGE}-{vm}");
-        let (mut domain, warnings) = templates::load(
-            xml,
-            host.host_number(vm)?,
+        let number = host.host_number(vm)?;
+        let network = &host.network.bridge;
+        let macros = templates::macros(&name, number, EXAMPLE_IMAGE, network);
+        templates::permit(
+            &self.paths,
+            caller,
+            &request.template,
             &name,
-            EXAMPLE_IMAGE,
-            &host.network.bridge,
+            &macros,
+            network,
         )?;
+        let (mut domain, warnings) = templates::load(&xml, number, &name, EXAMPLE_IMAGE, network)?;
         templates::hold_on_write_errors(&mut domain, &name);
         let assignment = self.example_assignment(&host, vm, name, &domain, &qemu)?;
         let line = qemu::command_line(&domain, &assignment)
             .map_err(|error| ApiError::from_error(ErrorKind::Usage, &error))?;
         Ok(Example {
+            xml,
             vm,
             domain,
             warnings,

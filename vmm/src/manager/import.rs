@@ -73,13 +73,11 @@ impl Manager {
         let template = templates::resolve(&self.paths, wanted)?;
         // A template that no VM could be made of is refused now rather than then.
         let vm_name = format!("fvm-{name}-{}", host.config.first_number);
-        let (domain, _) = templates::load(
-            &template,
-            host.config.first_number,
-            &vm_name,
-            name.as_str(),
-            &host.network.bridge,
-        )?;
+        let number = host.config.first_number;
+        let network = &host.network.bridge;
+        let macros = templates::macros(&vm_name, number, name.as_str(), network);
+        templates::permit(&self.paths, caller, wanted, &vm_name, &macros, network)?;
+        let (domain, _) = templates::load(&template, number, &vm_name, name.as_str(), network)?;
         templates::main_disk(&domain, &vm_name)?;
         let limit = match header.size {
             Some(size) => checked_size(size)?,

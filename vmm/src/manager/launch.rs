@@ -265,7 +265,7 @@ fn make_directories(paths: &VmPaths) -> Result<()> {
 }
 
 /// An empty file that QEMU's user may write, and nobody else.
-fn make_file_for(path: &Path, uid: u32) -> Result<()> {
+pub(super) fn make_file_for(path: &Path, uid: u32) -> Result<()> {
     OpenOptions::new()
         .write(true)
         .create(true)

@@ -9,6 +9,7 @@
 //!      |<------------------------------------------- released, with a cause <-- released
 //! ```
 //!
+//! `fvm pause` and `fvm resume` move it between `Running` and `Paused` too (`control.rs`).
 //! A machine that is held ([`Held`]) is `Paused` by QEMU itself; the pool's keeper (`pool/keeper.rs`) lets it go on.
 //!
 //! A VM without an entry is stopped, or crashed if its row has a cause. The supervisor (`supervise.rs`)
@@ -55,6 +56,9 @@ impl Held {
         }
     }
 }
+
+/// Why a machine is paused that somebody paused.
+pub(super) const PAUSED_ON_REQUEST: &str = "on request; `fvm resume` lets it go on";
 
 /// Where a machine stands.
 #[derive(Debug, Clone, PartialEq, Eq)]

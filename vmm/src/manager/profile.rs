@@ -65,6 +65,7 @@ impl Manager {
             request: &trial,
             image: &image,
             template: tried,
+            own_template: request.template.as_deref().map(|text| (&self.paths, text)),
             qemu: None,
         };
         plan(&wanted, first, progress)?;

@@ -67,9 +67,22 @@ impl Manager {
         };
         match request.mode {
             StopMode::Hard => self.stop_hard(&machine)?,
-            StopMode::Graceful { timeout_s } => {
+            StopMode::Graceful {
+                timeout_s,
+                cut_power,
+            } => {
                 progress.step(Some(number), "pressing the power button");
-                press_power_button(&machine, Duration::from_secs(timeout_s.into()))?;
+                let timeout = Duration::from_secs(timeout_s.into());
+                let pressed = press_power_button(&machine, timeout);
+                if let (Err(error), true) = (&pressed, cut_power) {
+                    progress.warn(
+                        Some(number),
+                        format!("{}: its power is cut now", error.message),
+                    );
+                    self.stop_hard(&machine)?;
+                } else {
+                    pressed?;
+                }
             }
         }
         self.touch(&row);
@@ -111,6 +124,15 @@ impl Manager {
 /// Presses the power button and waits; a guest that takes no notice goes on as before.
 fn press_power_button(machine: &Machine, timeout: Duration) -> Result<()> {
     let number = machine.number;
+    if machine.standing().state == VmState::Paused {
+        return Err(ApiError::new(
+            ErrorKind::Refused,
+            format!("VM {number} is paused and cannot take notice of its power button"),
+        )
+        .hint(format!(
+            "`fvm resume {number}` lets it go on; `fvm stop {number}` stops it at once"
+        )));
+    }
     machine.update(|standing| {
         standing.state = VmState::Stopping;
         standing.end_was_asked_for = true;
@@ -133,7 +155,10 @@ fn press_power_button(machine: &Machine, timeout: Duration) -> Result<()> {
     pressed?;
     Err(ApiError::new(
         ErrorKind::Failed,
-        format!("VM {number} has not shut down within {} s of its power button being pressed; it runs on", timeout.as_secs()),
+        format!(
+            "VM {number} has not shut down within {} s of its power button being pressed",
+            timeout.as_secs()
+        ),
     )
-    .hint(format!("`fvm stop {number}` stops it at once")))
+    .hint(format!("it runs on: `fvm stop {number}` stops it at once")))
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Manager, boot,
-    machine::{Held, Machine, Standing},
+    machine::{Held, Machine, PAUSED_ON_REQUEST, Standing},
 };
 use crate::{
     api::{VmNumber, VmState},
@@ -163,7 +163,7 @@ fn follow_event(standing: &mut Standing, event: &Event) {
             standing.state = VmState::Paused;
             standing
                 .cause
-                .get_or_insert_with(|| "it was paused through QMP".into());
+                .get_or_insert_with(|| PAUSED_ON_REQUEST.into());
         }
         "RESUME" if standing.state == VmState::Paused => {
             standing.state = VmState::Running;
@@ -204,7 +204,11 @@ fn blame_host(manager: &Weak<Manager>, machine: &Machine) {
 fn follow_state(standing: &mut Standing, state: &Status, is_full: Option<bool>) {
     if standing.state == VmState::Running && !state.running {
         standing.state = VmState::Paused;
-        standing.cause = Some(format!("QEMU says: {}", state.state));
+        standing.cause = Some(match state.state.as_str() {
+            // A daemon before this one was asked.
+            "paused" => PAUSED_ON_REQUEST.into(),
+            other => format!("QEMU says: {other}"),
+        });
         if state.state == "io-error" {
             hold(
                 standing,

@@ -3,8 +3,12 @@
 use super::error::{Result, file};
 use crate::{
     api::{ApiError, ErrorKind},
-    domain::{self, Disk, DiskSource, Domain, ErrorPolicy, Macros, TemplateError, Warning},
+    domain::{
+        self, Disk, DiskSource, Domain, ErrorPolicy, Macros, Permitted, TemplateError, Warning,
+    },
+    manager::Caller,
     paths::Paths,
+    qemu::firmware,
 };
 use std::io;
 
@@ -20,6 +24,39 @@ pub(super) fn resolve(paths: &Paths, wanted: &str) -> Result<String> {
         return Ok(wanted.to_owned());
     }
     named(paths, wanted)
+}
+
+/// Refuses what an ordinary user's own template may not name. Root's templates, and those that root has put where
+/// they are found by name, are not looked at.
+pub(super) fn permit(
+    paths: &Paths,
+    caller: Caller,
+    wanted: &str,
+    vm_name: &str,
+    macros: &Macros,
+    network: &str,
+) -> Result<()> {
+    if caller.is_root() || !wanted.contains('<') {
+        return Ok(());
+    }
+    let permitted = Permitted {
+        disk: &disk_path(vm_name),
+        network,
+        is_firmware: &|path| firmware::is_packaged(path.as_ref()),
+    };
+    domain::check_policy(wanted, macros, &permitted)
+        .map_err(|error| refusal(&error))?
+        .map_err(|error| {
+            let hint = error.hint.as_deref().unwrap_or_default();
+            ApiError::new(
+                ErrorKind::Refused,
+                format!("the template is not for you to use: {error}"),
+            )
+            .hint(format!(
+                "{hint}; or ask root, who may use this template, and may put it into {} for everybody",
+                paths.template_dir.display()
+            ))
+        })
 }
 
 /// The shipped template of this name.

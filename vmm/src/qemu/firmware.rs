@@ -157,19 +157,23 @@ fn find_in(
     }))
 }
 
+/// Whether a path is below a directory where packages put firmware, and nowhere else by a detour.
+pub fn is_packaged(path: &Path) -> bool {
+    let plain = path
+        .components()
+        .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    plain
+        && DIRECTORIES
+            .iter()
+            .any(|directory| path.starts_with(directory))
+}
+
 /// A file that the template names, if it is where firmware is.
 ///
 /// Debian renamed its 2 MiB images away; the 4 MiB ones stand in for them.
 fn named(path: &str, exists: &dyn Fn(&Path) -> bool) -> Result<PathBuf, FirmwareError> {
     let path = PathBuf::from(path);
-    let plain = path
-        .components()
-        .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-    if !plain
-        || !DIRECTORIES
-            .iter()
-            .any(|directory| path.starts_with(directory))
-    {
+    if !is_packaged(&path) {
         return Err(FirmwareError::Elsewhere { path });
     }
     if exists(&path) {

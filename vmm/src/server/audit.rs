@@ -2,9 +2,9 @@
 
 use crate::{
     api::{
-        ApiError, BatchReport, CompactVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
-        ExtendPool, ExtendReport, ImageCompacted, ImageReport, InitReport, InitRequest,
-        NamedSnapshots, NoteVms, ProfileReport, RemoveReport, RenameImage, RepairPool,
+        ApiError, BatchReport, CompactVms, ControlVms, CreateProfile, CreateSnapshots, CreateVms,
+        DeleteVms, ExtendPool, ExtendReport, ImageCompacted, ImageReport, InitReport, InitRequest,
+        NamedSnapshots, NoteVms, ProfileReport, QmpAnswer, RemoveReport, RenameImage, RepairPool,
         RepairReport, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VerifyReport,
     },
     manager::{Caller, user_name},
@@ -37,6 +37,7 @@ concerns! {
     DeleteVms: |this| format!("VM {}", this.vms);
     ResizeVms: |this| format!("VM {}", this.vms);
     CompactVms: |this| format!("VM {}", this.vms);
+    ControlVms: |this| format!("{} VM {}", this.control.word(), this.vms);
     NoteVms: |this| format!("VM {}", this.vms);
     CreateSnapshots: |this| format!("VM {}", this.vms);
     NamedSnapshots: |this| format!("VM {}, {}", this.vms, this.name);
@@ -76,6 +77,7 @@ whole!(
     ImageReport,
     ImageCompacted,
     ProfileReport,
+    QmpAnswer,
     VerifyReport,
     ExtendReport
 );

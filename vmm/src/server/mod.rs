@@ -12,10 +12,10 @@ mod upload;
 
 use crate::{
     api::{
-        self, ApiError, CompactVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
-        DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate, NamedSnapshots,
-        NoteVms, RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage,
-        VmNumber, routes,
+        self, ApiError, CompactVms, ControlVms, CreateProfile, CreateSnapshots, CreateVms,
+        DeleteVms, DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate,
+        NamedSnapshots, NoteVms, QmpCommand, RenameImage, RepairPool, ResizeImage, ResizeVms,
+        StartVms, StopVms, VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -78,6 +78,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::START, post(start))
         .route(routes::STOP, post(stop))
         .route(routes::DELETE, post(delete))
+        .route(routes::CONTROL, post(control))
         .route(routes::RESIZE, post(resize))
         .route(routes::NOTE, post(note))
         .route(routes::COMPACT, post(compact))
@@ -91,6 +92,8 @@ fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/vms/{number}/content", get(download::vm))
         .route("/v1/vms/{number}/xml", get(xml))
         .route("/v1/vms/{number}/boot", get(boot))
+        .route("/v1/vms/{number}/screenshot", get(screenshot))
+        .route("/v1/vms/{number}/qmp", post(qmp))
         .route("/v1/vms/{number}/console", get(console::attach))
         .fallback(|| async {
             failure(&ApiError::new(
@@ -207,6 +210,7 @@ operation!(create, CreateVms, create);
 operation!(start, StartVms, start);
 operation!(stop, StopVms, stop);
 operation!(delete, DeleteVms, delete);
+operation!(control, ControlVms, control);
 operation!(resize, ResizeVms, resize);
 operation!(note, NoteVms, note);
 operation!(compact, CompactVms, compact);
@@ -219,10 +223,11 @@ macro_rules! look {
     ($name:ident) => {
         async fn $name(
             State(manager): Shared,
+            ConnectInfo(caller): ConnectInfo<Caller>,
             json: Result<Json<LookAtTemplate>, JsonRejection>,
         ) -> Response {
             match body(json) {
-                Ok(request) => lines::respond(move |_| manager.$name(&request)),
+                Ok(request) => lines::respond(move |_| manager.$name(caller, &request)),
                 Err(error) => failure(&error),
             }
         }
@@ -353,6 +358,28 @@ async fn vm(State(manager): Shared, Path(text): Path<String>) -> Response {
 
 async fn boot(State(manager): Shared, Path(text): Path<String>) -> Response {
     answer(move || manager.boot(number(&text)?)).await
+}
+
+async fn screenshot(State(manager): Shared, Path(text): Path<String>) -> Response {
+    match blocking(move || manager.screenshot(number(&text)?)).await {
+        Ok(picture) => typed("image/png", Body::from(picture)),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn qmp(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(text): Path<String>,
+    json: Result<Json<QmpCommand>, JsonRejection>,
+) -> Response {
+    match number(&text).and_then(|vm| Ok((vm, body(json)?))) {
+        Ok((vm, command)) => lines::respond(move |_| {
+            let words = format!("qmp VM {vm}: {}", command.execute);
+            audit::recorded(caller, &words, manager.qmp(caller, vm, &command))
+        }),
+        Err(error) => failure(&error),
+    }
 }
 
 /// A body of bytes of the given type.

@@ -9,7 +9,7 @@ use crate::{
     },
     quantity::{Bytes, rough_duration},
 };
-use fvm_vmm::api::{Action, VmList, VmNumber, VmOutcome, VmReport, VmState};
+use fvm_vmm::api::{Action, QmpAnswer, VmList, VmNumber, VmOutcome, VmReport, VmState};
 
 /// What a batch has done, as one word.
 fn word(action: Action) -> &'static str {
@@ -23,6 +23,10 @@ fn word(action: Action) -> &'static str {
         Action::Snapshot => "snapshot",
         Action::Restore => "restored",
         Action::Note => "noted",
+        Action::Pause => "paused",
+        Action::Resume => "resumed",
+        Action::Reset => "reset",
+        Action::SendKey => "keys pressed",
     }
 }
 
@@ -54,7 +58,11 @@ pub(in crate::output) fn outcome(
             | Action::Compact
             | Action::Snapshot
             | Action::Restore
-            | Action::DeleteSnapshot => {}
+            | Action::DeleteSnapshot
+            | Action::Pause
+            | Action::Resume
+            | Action::Reset
+            | Action::SendKey => {}
         }
     }
     parts.extend(note.map(|note| plain(note).into_owned()));
@@ -170,6 +178,23 @@ impl Show for VmReport {
         }
         line("uuid", cell(&self.uuid));
         table.show(look.palette)
+    }
+}
+
+impl Show for QmpAnswer {
+    fn show(&self, _look: &Look) -> String {
+        // JSON escapes control characters by itself, and a monitor's own text is read as such.
+        match &self.answer {
+            serde_json::Value::String(text) => format!(
+                "{}\n",
+                text.trim_end()
+                    .lines()
+                    .map(plain)
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            ),
+            answer => format!("{answer:#}\n"),
+        }
     }
 }
 

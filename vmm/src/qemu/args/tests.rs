@@ -216,3 +216,51 @@ fn namespaces_of_nvme_have_lasting_names() {
     assert!(text.contains(r#""uuid":"6f2c1d7e-0000-4000-8000-00000001002a""#));
     assert!(text.contains(r#""nsid":1"#));
 }
+
+#[test]
+fn every_shipped_template_becomes_arguments_for_old_and_new_qemus() {
+    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../templates");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory).expect("the templates") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_none_or(|extension| extension != "xml") {
+            continue;
+        }
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        let text = std::fs::read_to_string(&path).expect("text");
+        assert!(
+            text.starts_with(&format!("<!--\n  {name}: ")),
+            "the head of {name}"
+        );
+        let domain = domain(&text);
+        let main = domain
+            .disk_at("/dev/vg/vm-42")
+            .expect("a disk")
+            .target
+            .clone();
+        for version in [
+            Version { major: 7, minor: 2 },
+            Version {
+                major: 10,
+                minor: 0,
+            },
+        ] {
+            let line = line(&domain, |assignment| {
+                let disk = assignment.disks.remove("sda").expect("the disk");
+                assignment.disks.insert(main.clone(), disk);
+                assignment.qemu = Capabilities::typical(version);
+                assignment.firmware = Some(FirmwareBacking {
+                    code: "/c".to_owned(),
+                    vars: "/v".to_owned(),
+                });
+            });
+            assert!(line.contains("-sandbox on"), "{name}");
+        }
+        names.push(name);
+    }
+    assert!(names.len() >= 7, "{names:?}");
+}

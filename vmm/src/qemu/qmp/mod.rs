@@ -5,6 +5,7 @@
 //! that come while a reply is awaited are kept for [`Client::next_event`]; they are not replayed by
 //! QEMU, so after connecting the status must be asked anew.
 
+mod controls;
 mod devices;
 #[cfg(test)]
 mod tests;

@@ -165,3 +165,41 @@ fn only_a_port_that_qemu_calls_open_is() {
         );
     }
 }
+
+#[test]
+fn keys_and_pictures_are_asked_for_in_qemus_words() {
+    let (ours, mut theirs) = UnixStream::pair().expect("a pair");
+    let peer = thread::spawn(move || {
+        let lines = BufReader::new(theirs.try_clone().expect("clone")).lines();
+        writeln!(theirs, "{GREETING}").expect("written");
+        lines
+            .map_while(Result::ok)
+            .map(|line| {
+                let command: Value = serde_json::from_str(&line).expect("a command");
+                writeln!(theirs, r#"{{"return":{{}},"id":{}}}"#, command["id"]).expect("written");
+                command
+            })
+            .collect::<Vec<_>>()
+    });
+    let mut client = Client::handshake(ours, LIMIT).expect("a greeting");
+    client
+        .send_key(&["ctrl", "alt", "delete"], LIMIT)
+        .expect("pressed");
+    client
+        .screendump(Path::new("/run/x.png"), LIMIT)
+        .expect("taken");
+    drop(client);
+    let asked = peer.join().expect("no panic");
+    assert_eq!(asked[1]["execute"], "send-key");
+    let keys = json!([
+        {"type": "qcode", "data": "ctrl"},
+        {"type": "qcode", "data": "alt"},
+        {"type": "qcode", "data": "delete"},
+    ]);
+    assert_eq!(asked[1]["arguments"]["keys"], keys);
+    assert_eq!(asked[2]["execute"], "screendump");
+    assert_eq!(
+        asked[2]["arguments"],
+        json!({"filename": "/run/x.png", "format": "png"})
+    );
+}

@@ -9,7 +9,7 @@ target = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"targ
 # The profile of what runs on lab hosts, so that what tests and lab hosts share is built once.
 tests = --profile lab --locked
 
-.PHONY: help prepare demo shell build test lint deny unit lab cycles deb install clean
+.PHONY: help prepare demo shell build test lint deny unit lab cycles bench deb install clean
 
 help:
 	@echo "make demo      the main job, on a lab host"
@@ -17,6 +17,7 @@ help:
 	@echo "make test      all tests, as CI runs them"
 	@echo "make lint      formatting, clippy"
 	@echo "make fuzz      each fuzz target for 20 seconds (SECONDS=20)"
+	@echo "make bench     import and export, as ratios to what the machine can do"
 	@echo "make deb       target/debian/fvm_VERSION_ARCH.deb"
 	@echo "make install   this build on this host (DESTDIR=, PREFIX=/usr)"
 
@@ -67,6 +68,10 @@ test: lint
 cycles: prepare
 	FVM_CYCLES=50 $(CARGO) test $(tests) -p fvm-lab --test e2e -- cycles
 	FVM_DISK_CYCLES=10000 $(CARGO) test $(tests) -p fvm-lab --test leaks
+
+# Import and export against the limits of the same machine, and their memory. On a host of your own: `sudo tests/assets/bench`.
+bench: prepare
+	$(CARGO) run $(tests) -p fvm-lab -- run tests/assets/bench
 
 deb: prepare build
 	mkdir -p target/debian

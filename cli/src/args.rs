@@ -134,6 +134,9 @@ pub(crate) enum Command {
     Scp(commands::copy::Scp),
     /// Bring directories in VMs up to date, or those here
     Rsync(commands::copy::Rsync),
+    /// Answer what hooks ask of libvirt
+    #[command(name = "virsh-for-hooks", hide = true)]
+    Virsh(commands::virsh::Virsh),
     /// Give VMs your key, and learn theirs
     Keydist(commands::keydist::KeyDist),
     /// Ask a VM's QEMU something itself, as root

@@ -16,6 +16,8 @@ enum Called {
     Fvm,
     FastVm,
     FastVmImage,
+    /// By a hook, which thinks that it has libvirt.
+    Virsh,
 }
 
 /// The command line as fvm reads it; the first word is the program.
@@ -28,15 +30,21 @@ pub(crate) fn translate(words: impl IntoIterator<Item = OsString>) -> Vec<OsStri
     let called = match name.and_then(OsStr::to_str) {
         Some("fast-vm") => Called::FastVm,
         Some("fast-vm-image") => Called::FastVmImage,
+        Some("virsh") => Called::Virsh,
         _ => Called::Fvm,
     };
     let mut words: Vec<OsString> = words.collect();
+    if called == Called::Virsh {
+        let mut line = vec![program, "virsh-for-hooks".into()];
+        line.append(&mut words);
+        return line;
+    }
     let command = command_at(&words);
     let rest = words.split_off(command);
     let mut line = vec![program];
     line.append(&mut words);
     line.extend(match called {
-        Called::Fvm => common(rest),
+        Called::Fvm | Called::Virsh => common(rest),
         Called::FastVm => common(of_fast_vm(rest)),
         Called::FastVmImage => of_fast_vm_image(rest),
     });
@@ -154,7 +162,8 @@ fn of_fast_vm(mut words: Vec<OsString>) -> Vec<OsString> {
         return words;
     };
     match command {
-        "create" => options(&words, 3, &["--template"]).unwrap_or(words),
+        "create" => options(&words, 3, &["--template", "--hook"]).unwrap_or(words),
+        "delete" => options(&words, 2, &["--hook"]).unwrap_or(words),
         "ssh" => options(&words, 2, &["--script"]).unwrap_or(words),
         // It shrinks without asking.
         "resize" => {
@@ -298,11 +307,16 @@ mod tests {
                 "/usr/bin/fast-vm|create|debian|42",
             ),
             (
-                "fast-vm|create|debian|42|a.xml",
-                "fast-vm|create|debian|42|--template|a.xml",
+                "fast-vm|create|debian|42|a.xml|h.sh",
+                "fast-vm|create|debian|42|--template|a.xml|--hook|h.sh",
             ),
+            ("fast-vm|delete|42|h.sh", "fast-vm|delete|42|--hook|h.sh"),
             ("fast-vm|ssh|42|./x.sh", "fast-vm|ssh|42|--script|./x.sh"),
             ("fast-vm|ssh|42", "fast-vm|ssh|42"),
+            (
+                "/tmp/x/virsh|--connect|qemu:///system|list",
+                "/tmp/x/virsh|virsh-for-hooks|--connect|qemu:///system|list",
+            ),
             (
                 "fast-vm|resize|42|10",
                 "fast-vm|resize|42|10G|--shrink|--yes",

@@ -14,6 +14,7 @@ mod encode;
 mod exit;
 mod fast_vm;
 mod fetch;
+mod hook;
 mod keys;
 mod origin;
 mod output;

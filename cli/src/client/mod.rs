@@ -136,16 +136,26 @@ impl Client {
 
     /// Opens a byte stream to a VM's console.
     pub(crate) async fn console(&self, path: &str) -> Result<TokioIo<Upgraded>, ClientError> {
+        self.upgraded(path, routes::CONSOLE_PROTOCOL).await
+    }
+
+    /// Borrows a VM's disk for as long as the connection is open.
+    pub(crate) async fn disk(&self, path: &str) -> Result<TokioIo<Upgraded>, ClientError> {
+        self.upgraded(path, routes::DISK_PROTOCOL).await
+    }
+
+    async fn upgraded(
+        &self,
+        path: &str,
+        protocol: &'static str,
+    ) -> Result<TokioIo<Upgraded>, ClientError> {
         let mut request = request(Method::GET, path, None);
         let headers = request.headers_mut();
         headers.insert(
             CONNECTION,
             hyper::header::HeaderValue::from_static("Upgrade"),
         );
-        headers.insert(
-            UPGRADE,
-            hyper::header::HeaderValue::from_static(routes::CONSOLE_PROTOCOL),
-        );
+        headers.insert(UPGRADE, hyper::header::HeaderValue::from_static(protocol));
         let answer = self.send(request, Content::Whole(None), false).await?;
         if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let status = answer.response.status().as_u16();

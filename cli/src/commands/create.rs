@@ -1,8 +1,17 @@
 //! `fvm create`
 
 use super::Context;
-use crate::{args::Vms, exit::CommandResult, quantity::Mebibytes, template};
-use fvm_vmm::api::{CreateVms, ImageName, routes};
+use crate::{
+    args::Vms,
+    exit::{CommandResult, Exit},
+    hook::Hook,
+    quantity::Mebibytes,
+    template,
+};
+use fvm_vmm::api::{
+    ApiError, BatchReport, CreateVms, DeleteVms, HookKind, ImageName, VmSet, routes,
+};
+use std::path::PathBuf;
 
 /// Arguments of `fvm create`.
 #[derive(Debug, clap::Args)]
@@ -12,6 +21,9 @@ all, or none.
 
 The base VM is not a snapshot: it changes the image itself, which nobody else can use meanwhile. `fvm \
 delete base` ends that, and the image stays as it is then.
+
+A hook is a script that is run as you once the VM is made, with its disk at /dev/$THINPOOL_VG/$VM_NAME. If it fails, \
+nothing is created. docs/fast-vm.md says what it is told.
 
 Examples:
   fvm create debian 42
@@ -33,6 +45,12 @@ pub(crate) struct Create {
     /// Virtual processors instead of the template's
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cpus: Option<u32>,
+    /// A script to run for each VM once it is made, instead of its profile's or its image's
+    #[arg(long, value_name = "FILE")]
+    hook: Option<PathBuf>,
+    /// Run no hook
+    #[arg(long, conflicts_with = "hook")]
+    no_hooks: bool,
 }
 
 impl Create {
@@ -44,7 +62,68 @@ impl Create {
             memory_mib: self.memory.map(|memory| memory.0),
             cpus: self.cpus,
         };
+        let hook = match &self.hook {
+            Some(file) => Some(Hook::named(HookKind::Create, file)?),
+            None => None,
+        };
         let what = format!("creating {} from {}", request.vms, request.image);
-        context.whole_batch(routes::CREATE, &request, &what).await
+        let report = context.batch(routes::CREATE, &request, &what).await?;
+        if !self.no_hooks
+            && let Err(error) = run_hooks(context, hook.as_ref(), &report).await
+        {
+            return Err(undo(context, request.vms, error).await);
+        }
+        context.out.batch(&report);
+        Ok(Exit::of_batch(&report))
     }
+}
+
+/// Runs each VM's hook; those of profiles and images are not for the base VM, whose disk is the image's.
+async fn run_hooks(
+    context: &Context<'_>,
+    named: Option<&Hook>,
+    report: &BatchReport,
+) -> Result<(), ApiError> {
+    let made = report
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.error.is_none());
+    for vm in made.filter_map(|outcome| outcome.report.as_ref()) {
+        let own = match named {
+            None if !vm.number.is_base() => {
+                Hook::of_vm(&context.client, HookKind::Create, vm).await?
+            }
+            _ => None,
+        };
+        if let Some(hook) = named.or(own.as_ref()) {
+            hook.run(&context.client, vm).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes what was made, since its hook has failed: all of it, as with any other failure to create.
+async fn undo(context: &Context<'_>, vms: VmSet, mut error: ApiError) -> ApiError {
+    let request = DeleteVms {
+        vms: vms.clone(),
+        force: false,
+    };
+    let left = match context
+        .batch(routes::DELETE, &request, "undoing the create")
+        .await
+    {
+        Err(error) => vec![error.message],
+        Ok(report) => {
+            let errors = report
+                .outcomes
+                .into_iter()
+                .filter_map(|outcome| outcome.error);
+            errors.map(|error| error.message).collect()
+        }
+    };
+    if left.is_empty() {
+        return error.hint("nothing was created; what the hook has printed is above");
+    }
+    error.details.extend(left);
+    error.hint(format!("`fvm delete {vms}` removes what is left"))
 }

@@ -4,10 +4,11 @@ use super::Context;
 use crate::{
     args::Vms,
     exit::{CommandResult, Exit},
+    hook::Hook,
     keys::KnownHosts,
 };
-use fvm_vmm::api::{ApiError, BatchReport, DeleteVms, VmList, VmNumber, routes};
-use std::net::Ipv4Addr;
+use fvm_vmm::api::{BatchReport, DeleteVms, HookKind, VmReport, routes};
+use std::{net::Ipv4Addr, path::PathBuf};
 
 /// Arguments of `fvm delete`.
 #[derive(Debug, clap::Args)]
@@ -24,6 +25,12 @@ pub(crate) struct Delete {
     /// Root only: also VMs of others, where only owners may delete theirs
     #[arg(long)]
     force: bool,
+    /// A script to run for each VM once it is gone, instead of its profile's or its image's
+    #[arg(long, value_name = "FILE")]
+    hook: Option<PathBuf>,
+    /// Run no hook
+    #[arg(long, conflicts_with = "hook")]
+    no_hooks: bool,
 }
 
 impl Delete {
@@ -32,46 +39,62 @@ impl Delete {
             vms: self.vms.union()?,
             force: self.force,
         };
-        let hosts = KnownHosts::of_user().filter(KnownHosts::exists);
-        let addresses = match hosts {
-            Some(_) => addresses(context).await?,
-            None => Vec::new(),
+        let hook = match &self.hook {
+            Some(file) => Some(Hook::named(HookKind::Delete, file)?),
+            None => None,
         };
         let what = format!("deleting {}", request.vms);
-        let report = context.batch(routes::DELETE, &request, &what).await?;
-        context.out.batch(&report);
-        if let Some(hosts) = hosts {
-            forget(context, &hosts, &report, &addresses);
+        let mut report = context.batch(routes::DELETE, &request, &what).await?;
+        forget_host_keys(context, &report);
+        if !self.no_hooks {
+            run_hooks(context, hook.as_ref(), &mut report).await;
         }
+        context.out.batch(&report);
         Ok(Exit::of_batch(&report))
     }
 }
 
-async fn addresses(context: &Context<'_>) -> Result<Vec<(VmNumber, Ipv4Addr)>, ApiError> {
-    let list: VmList = context.client.get(routes::VMS).await?;
-    Ok(list.vms.iter().map(|vm| (vm.number, vm.address)).collect())
-}
-
 /// Takes the host keys of VMs that are gone from the user's `known_hosts`: the next VM of the number has others.
-fn forget(
-    context: &Context<'_>,
-    hosts: &KnownHosts,
-    report: &BatchReport,
-    addresses: &[(VmNumber, Ipv4Addr)],
-) {
-    let gone = |number: VmNumber| {
-        let mut outcomes = report.outcomes.iter();
-        outcomes.any(|outcome| outcome.vm == number && outcome.error.is_none())
+fn forget_host_keys(context: &Context<'_>, report: &BatchReport) {
+    let Some(hosts) = KnownHosts::of_user().filter(KnownHosts::exists) else {
+        return;
     };
-    let gone: Vec<Ipv4Addr> = addresses
-        .iter()
-        .filter(|(number, _)| gone(*number))
-        .map(|(_, address)| *address)
-        .collect();
+    let gone: Vec<Ipv4Addr> = deleted(report).map(|vm| vm.address).collect();
     if let Err(error) = hosts.replace(&gone, "") {
         let path = hosts.path().display();
         context.out.note(&format!(
             "{path} still has keys of what was deleted: {error}"
         ));
+    }
+}
+
+/// The VMs that are gone, as they were.
+fn deleted(report: &BatchReport) -> impl Iterator<Item = &VmReport> {
+    report
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.error.is_none())
+        .filter_map(|outcome| outcome.report.as_ref())
+}
+
+/// Runs the hooks of VMs that are gone, and enters what failed: it is too late to undo anything.
+async fn run_hooks(context: &Context<'_>, named: Option<&Hook>, report: &mut BatchReport) {
+    let gone: Vec<VmReport> = deleted(report).cloned().collect();
+    for vm in gone {
+        let result = match named {
+            Some(hook) => hook.run(&context.client, &vm).await,
+            None if vm.number.is_base() => Ok(()),
+            None => match Hook::of_vm(&context.client, HookKind::Delete, &vm).await {
+                Ok(Some(hook)) => hook.run(&context.client, &vm).await,
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            },
+        };
+        let Err(mut error) = result else { continue };
+        error.message = format!("VM {} is deleted, but {}", vm.number, error.message);
+        let outcomes = &mut report.outcomes;
+        if let Some(outcome) = outcomes.iter_mut().find(|outcome| outcome.vm == vm.number) {
+            outcome.error = Some(error);
+        }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod template;
+pub(crate) mod virsh;
 
 use crate::{
     args::Command,
@@ -125,6 +126,7 @@ impl Command {
             Self::Ssh(command) => command.run(context).await,
             Self::Scp(command) => command.run(context).await,
             Self::Rsync(command) => command.run(context).await,
+            Self::Virsh(command) => command.run(context).await,
             Self::Keydist(command) => command.run(context).await,
         }
     }

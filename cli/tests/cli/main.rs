@@ -14,6 +14,7 @@ mod doctor;
 mod failures;
 mod fetching;
 mod fixtures;
+mod hooks;
 mod hostile;
 mod images;
 mod init;

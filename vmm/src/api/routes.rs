@@ -40,6 +40,7 @@
 //! | `GET /v1/vms/{number}/screenshot` | | a PNG |
 //! | `POST /v1/vms/{number}/qmp` | `QmpCommand` | lines, `QmpAnswer` |
 //! | `POST /v1/vms/control` | `ControlVms` | lines, `BatchReport` |
+//! | `GET /v1/vms/{number}/disk` (`Upgrade: fvm-disk`) | | while the connection is open, its owner has its disk at `/dev/fvm/NAME` |
 //! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize`, `note` | `CreateVms`, … | lines, `BatchReport` |
 //!
 //! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
@@ -105,6 +106,10 @@ pub const RESTORE_SNAPSHOTS: &str = "/v1/snapshots/restore";
 pub const DELETE_SNAPSHOTS: &str = "/v1/snapshots/delete";
 /// The protocol named in the `Upgrade` header of a console request.
 pub const CONSOLE_PROTOCOL: &str = "fvm-console";
+
+/// The protocol named in the `Upgrade` header of a request for a VM's disk. The client sends nothing and ends its side when
+/// it is done; the other side ends when the disk is taken back, after an `ApiError` if that failed.
+pub const DISK_PROTOCOL: &str = "fvm-disk";
 
 /// One image: ask, import, remove.
 pub fn image(name: &ImageName) -> String {
@@ -184,4 +189,9 @@ pub fn qmp(number: VmNumber) -> String {
 /// A VM's serial console.
 pub fn console(number: VmNumber) -> String {
     format!("{VMS}/{number}/console")
+}
+
+/// A VM's disk, lent to its owner.
+pub fn disk(number: VmNumber) -> String {
+    format!("{VMS}/{number}/disk")
 }

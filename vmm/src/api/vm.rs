@@ -225,8 +225,8 @@ pub enum Action {
 pub struct VmOutcome<R = VmReport> {
     /// Its number.
     pub vm: VmNumber,
-    /// The VM after the operation, or what else the operation is about; none once it is deleted, or where there
-    /// is none.
+    /// The VM after the operation, or as it was before it was deleted, or what else the operation is about; none
+    /// where there is none.
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub report: Option<R>,
     /// Why it failed, if it did.

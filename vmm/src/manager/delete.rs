@@ -41,17 +41,20 @@ impl Manager {
                 force: request.force,
             };
             check_owner(&host, caller, &row, insists)?;
+            // Whoever goes on after a delete wants to know what it was.
+            let was = self.report(&host, &row).ok();
             self.stop_for_good(&row, progress)?;
             if number.is_base() {
                 // Its disk is the image's and stays.
-                return self.delete_base(&host, &row, progress).map(|()| Vec::new());
+                self.delete_base(&host, &row, progress)?;
+                return Ok((was, Vec::new()));
             }
-            self.empty(&host, &row)
+            Ok((was, self.empty(&host, &row)?))
         });
         let ids: Vec<ThinId> = emptied
             .iter()
             .filter_map(|(_, result)| result.as_ref().ok())
-            .flatten()
+            .flat_map(|(_, volumes)| volumes)
             .copied()
             .collect();
         let deleted = if ids.is_empty() {
@@ -63,8 +66,8 @@ impl Manager {
             .into_iter()
             .map(|(number, emptied)| {
                 let result = match emptied {
-                    Ok(volumes) if volumes.is_empty() => Ok(None),
-                    Ok(_) => deleted.clone().map(|()| None),
+                    Ok((was, volumes)) if volumes.is_empty() => Ok(was),
+                    Ok((was, _)) => deleted.clone().map(|()| was),
                     Err(error) => Err(error),
                 };
                 if result.is_ok() {

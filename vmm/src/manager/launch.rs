@@ -301,7 +301,7 @@ fn listen(path: &Path) -> Result<OwnedFd> {
 }
 
 /// The link by which people and hooks find a VM's disk.
-fn link_device(dir: &Path, vm_name: &str, device: &Path) -> Result<()> {
+pub(super) fn link_device(dir: &Path, vm_name: &str, device: &Path) -> Result<()> {
     fs::create_dir_all(dir).map_err(|error| file("making", dir, &error))?;
     let link = dir.join(vm_name);
     match fs::remove_file(&link) {

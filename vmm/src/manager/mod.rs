@@ -31,6 +31,7 @@ mod init;
 mod journal;
 mod kept;
 mod launch;
+mod lend;
 mod locks;
 mod machine;
 mod netd;

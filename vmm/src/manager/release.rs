@@ -51,7 +51,7 @@ impl Manager {
         failures.into_result()
     }
 
-    fn deactivate(&self, host: &Host, row: &VmRow) -> Result<()> {
+    pub(super) fn deactivate(&self, host: &Host, row: &VmRow) -> Result<()> {
         let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
         host.pool
             .deactivate_volume(spec.id, spec.uuid)
@@ -59,7 +59,7 @@ impl Manager {
             .map_err(|error| failed(format!("deactivating VM {}'s disk", row.number), &error))
     }
 
-    fn remove_device_link(&self, vm_name: &str) -> Result<()> {
+    pub(super) fn remove_device_link(&self, vm_name: &str) -> Result<()> {
         let link = self.paths.device_link(vm_name);
         match std::fs::remove_file(&link) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

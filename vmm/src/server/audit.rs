@@ -55,6 +55,8 @@ pub(super) trait Ended {
     }
 }
 
+impl Ended for () {}
+
 impl<R> Ended for BatchReport<R> {
     fn failures(&self) -> Option<(usize, Vec<(String, &ApiError)>)> {
         let failed: Vec<_> = self

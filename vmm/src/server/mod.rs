@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod console;
 mod download;
+mod lend;
 mod lines;
 mod upload;
 
@@ -95,6 +96,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/vms/{number}/screenshot", get(screenshot))
         .route("/v1/vms/{number}/qmp", post(qmp))
         .route("/v1/vms/{number}/console", get(console::attach))
+        .route("/v1/vms/{number}/disk", get(lend::attach))
         .fallback(|| async {
             failure(&ApiError::new(
                 ErrorKind::NotFound,

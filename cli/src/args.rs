@@ -128,6 +128,8 @@ pub(crate) enum Command {
     /// Write manual pages and completion scripts, for packages
     #[command(hide = true)]
     Generate(commands::generate::Generate),
+    /// Show leases, and what guests ask and are told
+    Net(commands::net::Net),
     /// Log in to a VM, or run a command in it
     Ssh(commands::ssh::Ssh),
     /// Copy files to VMs and from them

@@ -19,6 +19,7 @@ pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod keydist;
 pub(crate) mod list;
+pub(crate) mod net;
 pub(crate) mod note;
 pub(crate) mod pool;
 pub(crate) mod profile;
@@ -121,6 +122,7 @@ impl Command {
             Self::Info(command) => command.run(context).await,
             Self::Dumpxml(command) => command.run(context).await,
             Self::Template(command) => command.run(context).await,
+            Self::Net(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
             Self::Generate(command) => command.run(context).await,
             Self::Ssh(command) => command.run(context).await,

@@ -12,7 +12,7 @@ mod text;
 
 pub(crate) use progress::{Progress, TICK};
 pub(crate) use raw::RawOutput;
-pub(crate) use show::{Look, Plan, Show, compacted_line, snapshot_line};
+pub(crate) use show::{Look, Plan, Show, compacted_line, message_line, snapshot_line};
 
 use fvm_vmm::api::{Action, ApiError, BatchReport, Event, VmNumber, VmOutcome};
 use serde::Serialize;
@@ -62,6 +62,11 @@ impl Output {
     /// True if the user wants JSON.
     pub(crate) fn json(&self) -> bool {
         self.wishes.json
+    }
+
+    /// True once nobody reads standard output any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
     }
 
     /// The error that kept results from being written, if there was one.

@@ -5,7 +5,15 @@ use crate::{
     fixtures::{image, new_host, vm},
     run::Ran,
 };
-use fvm_vmm::api::{HostReport, ImageList, REPORT_VERSION, VmList, VmReport, VmState};
+use fvm_vmm::api::{
+    HostReport, ImageList, NetMessage, NetProtocol, REPORT_VERSION, TraceReport, VmList, VmReport,
+    VmState,
+};
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 #[test]
 fn text_and_json_come_from_the_same_report() {
@@ -125,4 +133,42 @@ fn a_host_without_ssh_is_told_so() {
     let ran = Ran::of(command);
     assert_eq!(ran.status, 5);
     assert!(ran.stderr.contains("there is no program ssh"), "{ran:?}");
+}
+
+#[test]
+fn a_trace_is_followed_until_nobody_reads_it() {
+    // One more message each time it is asked for.
+    let asked = AtomicU64::new(0);
+    let daemon = Daemon::always(move || {
+        let messages = (1..=asked.fetch_add(1, Ordering::Relaxed)).map(|number| NetMessage {
+            number,
+            at_ms: 1_800_000_000_000 + number,
+            protocol: NetProtocol::Dhcp,
+            asked: "DISCOVER".to_owned(),
+            answered: "OFFER 127.0.22.42".to_owned(),
+        });
+        json(&TraceReport {
+            version: REPORT_VERSION,
+            vm: 42.into(),
+            state: VmState::Running,
+            served: true,
+            messages: messages.collect(),
+        })
+    });
+    let mut command = daemon.fvm(&["net", "trace", "42", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let reader = BufReader::new(child.stdout.take().unwrap());
+    let numbers: Vec<u64> = reader
+        .lines()
+        .take(3)
+        .map(|line| {
+            serde_json::from_str::<NetMessage>(&line.unwrap())
+                .unwrap()
+                .number
+        })
+        .collect();
+    assert_eq!(numbers, [1, 2, 3], "each once, in order");
+    // The reader is gone: the next message has nowhere to go, and that is the end.
+    assert_eq!(crate::run::status_of(child), 0);
+    assert_eq!(daemon.requests()[0], "GET /v1/vms/42/trace");
 }

@@ -167,6 +167,9 @@ pub struct PortLog {
 /// An exchange and when it was.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoggedExchange {
+    /// Its number among all that was said on the port since it is served, from 1 on.
+    #[serde(default)]
+    pub number: u64,
     /// Milliseconds since 1970, by the host's clock.
     pub at_unix_ms: u64,
     /// What it was.

@@ -150,6 +150,7 @@ impl Port {
             self.log.pop_front();
         }
         self.log.push_back(LoggedExchange {
+            number: self.frames,
             at_unix_ms,
             exchange,
         });

@@ -25,6 +25,30 @@ fn vms_run_on_while_the_daemons_are_restarted() -> Result<()> {
     let info = json(&host, "fvm info 42")?;
     ensure!(info["state"] == "running" && info["pid"] == pid, "{info}");
 
+    // What it asked and was told is there to be seen, although fvmd is another.
+    let leases = json(&host, "fvm net leases")?;
+    let lease = &leases["leases"][0];
+    ensure!(
+        lease["vm"] == 42
+            && lease["port"] == "fvm42"
+            && lease["last"]["answered"] == "ACK 192.168.22.42",
+        "{leases}"
+    );
+    let (granted, renew) = (
+        &lease["lease"]["granted_at_ms"],
+        &lease["lease"]["renew_at_ms"],
+    );
+    ensure!(
+        granted.as_u64().map(|at| at + 30_000) == renew.as_u64() && renew.is_u64(),
+        "{leases}"
+    );
+    let trace = host.ok("fvm net trace 42 --last")?;
+    ensure!(
+        trace.contains("DHCP  DISCOVER -> OFFER 192.168.22.42")
+            && trace.contains("-> ACK 192.168.22.42"),
+        "{trace}"
+    );
+
     // Its lease renews, with a server that has been told everything anew.
     host.ok("kill -9 $(systemctl show -p MainPID --value fvm-netd)")?;
     renewal(&host, "after fvm-netd was killed")?;

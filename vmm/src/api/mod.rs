@@ -11,6 +11,7 @@ mod error;
 mod host;
 mod image;
 mod names;
+mod net;
 mod note;
 mod numbers;
 mod pool;
@@ -34,6 +35,7 @@ pub use image::{
     VerifyImage, VerifyReport,
 };
 pub use names::{ImageName, InvalidName, ProfileName, SnapshotName, VmName};
+pub use net::{LeaseList, LeaseReport, LeaseTimes, NetMessage, NetProtocol, TraceReport};
 pub use note::{InvalidNote, MAX_NOTE_CHARS, Note, NoteVms};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};
 pub use pool::{

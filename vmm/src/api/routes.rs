@@ -36,6 +36,8 @@
 //! | `GET /v1/vms/{number}/content` | | a block stream: its disk as it is now |
 //! | `GET /v1/vms/{number}/xml` | | `VmXml` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
+//! | `GET /v1/vms/{number}/trace` | | `TraceReport` |
+//! | `GET /v1/net/leases` | | `LeaseList` |
 //! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
 //! | `GET /v1/vms/{number}/screenshot` | | a PNG |
 //! | `POST /v1/vms/{number}/qmp` | `QmpCommand` | lines, `QmpAnswer` |
@@ -104,6 +106,8 @@ pub const CREATE_SNAPSHOTS: &str = "/v1/snapshots/create";
 pub const RESTORE_SNAPSHOTS: &str = "/v1/snapshots/restore";
 /// `NamedSnapshots` → `BatchReport<SnapshotReport>`
 pub const DELETE_SNAPSHOTS: &str = "/v1/snapshots/delete";
+/// `LeaseList`
+pub const LEASES: &str = "/v1/net/leases";
 /// The protocol named in the `Upgrade` header of a console request.
 pub const CONSOLE_PROTOCOL: &str = "fvm-console";
 
@@ -184,6 +188,11 @@ pub fn screenshot(number: VmNumber) -> String {
 /// `QmpCommand` → `QmpAnswer`
 pub fn qmp(number: VmNumber) -> String {
     format!("{VMS}/{number}/qmp")
+}
+
+/// What was said on a VM's port.
+pub fn trace(number: VmNumber) -> String {
+    format!("{VMS}/{number}/trace")
 }
 
 /// A VM's serial console.

@@ -31,6 +31,7 @@ mod init;
 mod journal;
 mod kept;
 mod launch;
+mod leases;
 mod lend;
 mod locks;
 mod machine;

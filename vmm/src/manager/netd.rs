@@ -15,7 +15,7 @@ use crate::{
 };
 use fvm_netd::{
     MacAddr,
-    control::{Client, ClientError, LoggedExchange, PortBinding},
+    control::{Client, ClientError, LoggedExchange, PortBinding, PortLog},
     dhcp::{Binding, DnsName, LeaseTimes, Outcome},
     names::Nic,
     net,
@@ -140,6 +140,11 @@ impl Netd {
         }
     }
 
+    /// What was said on a port; `None` if it is not served.
+    pub(super) fn port_log(&self, nic: Nic) -> Result<Option<PortLog>> {
+        self.call(&mut self.lock(), |client| client.port_log(&nic.tap()))
+    }
+
     /// Connects anew if the connection broke while ports are to be served; says whether it did.
     fn mend(&self) -> Result<bool> {
         let mut link = self.lock();
@@ -180,7 +185,7 @@ fn unreachable(error: &ClientError) -> ApiError {
         .hint("`systemctl status fvm-netd.socket fvm-netd` tells why")
 }
 
-fn exchange(logged: &LoggedExchange) -> DhcpExchange {
+pub(super) fn exchange(logged: &LoggedExchange) -> DhcpExchange {
     let exchange = &logged.exchange;
     let message = exchange
         .message

@@ -95,6 +95,8 @@ fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/vms/{number}/boot", get(boot))
         .route("/v1/vms/{number}/screenshot", get(screenshot))
         .route("/v1/vms/{number}/qmp", post(qmp))
+        .route("/v1/vms/{number}/trace", get(trace))
+        .route(routes::LEASES, get(leases))
         .route("/v1/vms/{number}/console", get(console::attach))
         .route("/v1/vms/{number}/disk", get(lend::attach))
         .fallback(|| async {
@@ -382,6 +384,14 @@ async fn qmp(
         }),
         Err(error) => failure(&error),
     }
+}
+
+async fn trace(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.trace(number(&text)?)).await
+}
+
+async fn leases(State(manager): Shared) -> Response {
+    answer(move || manager.leases()).await
 }
 
 /// A body of bytes of the given type.

@@ -4,6 +4,7 @@ mod disk;
 mod doctor;
 mod host;
 mod image;
+mod net;
 mod pool;
 mod profile;
 mod template;
@@ -11,6 +12,7 @@ mod vm;
 
 pub(crate) use disk::{compacted_line, snapshot_line};
 pub(crate) use host::Plan;
+pub(crate) use net::message_line;
 pub(super) use vm::{done, outcome};
 
 use super::{

@@ -1,0 +1,95 @@
+//! What `fvm-netd` heard and said on the ports of VMs, for people to see.
+
+use super::{Manager, error::Result, host::Host, netd};
+use crate::{
+    api::{
+        LeaseList, LeaseReport, LeaseTimes, NetMessage, NetProtocol, REPORT_VERSION, TraceReport,
+        VmNumber,
+    },
+    store::VmRow,
+};
+use fvm_netd::control::{LoggedExchange, PortLog};
+
+impl Manager {
+    /// Every VM's address: what its guest asked last, what it was told, and when it renews.
+    ///
+    /// # Errors
+    /// When the host is not set up, the store fails, or `fvm-netd` does not answer.
+    pub fn leases(&self) -> Result<LeaseList> {
+        let host = self.host()?;
+        let rows = self.store.vms()?;
+        let leases = rows.iter().map(|row| self.lease(&host, row));
+        Ok(LeaseList::new(leases.collect::<Result<_>>()?))
+    }
+
+    fn lease(&self, host: &Host, row: &VmRow) -> Result<LeaseReport> {
+        let vm = self.report(host, row)?;
+        let log = self.port_log(host, row)?;
+        let card = vm.nics.into_iter().next();
+        let (mac, port) = card.map(|nic| (nic.mac, nic.tap)).unwrap_or_default();
+        Ok(LeaseReport {
+            vm: vm.number,
+            name: vm.name,
+            state: vm.state,
+            port,
+            mac,
+            address: vm.address,
+            last: log
+                .as_ref()
+                .and_then(|log| log.exchanges.last())
+                .map(netd::exchange),
+            lease: log
+                .as_ref()
+                .and_then(|log| log.lease)
+                .map(|lease| LeaseTimes {
+                    granted_at_ms: lease.granted_unix_ms,
+                    renew_at_ms: lease.renew_unix_ms,
+                    expires_at_ms: lease.expires_unix_ms,
+                }),
+            requests: log.as_ref().map_or(0, |log| log.frames),
+            answered: log.as_ref().map_or(0, |log| log.answered),
+            dropped: log.as_ref().map_or(0, |log| log.rate_limited),
+        })
+    }
+
+    /// The last messages on a VM's port.
+    ///
+    /// # Errors
+    /// When there is no such VM, the host is not set up, the store fails, or `fvm-netd` does not answer.
+    pub fn trace(&self, number: VmNumber) -> Result<TraceReport> {
+        let host = self.host()?;
+        let row = self.vm_row(number)?;
+        let state = self.report(&host, &row)?.state;
+        let log = self.port_log(&host, &row)?;
+        Ok(TraceReport {
+            version: REPORT_VERSION,
+            vm: number,
+            state,
+            served: log.is_some(),
+            messages: log
+                .iter()
+                .flat_map(|log| &log.exchanges)
+                .map(message)
+                .collect(),
+        })
+    }
+
+    /// The log of a running VM's port; there is no need to ask for that of any other.
+    fn port_log(&self, host: &Host, row: &VmRow) -> Result<Option<PortLog>> {
+        match self.machines.get(row.number) {
+            Some(_) => self.netd.port_log(host.nic(row.number, 0)?),
+            None => Ok(None),
+        }
+    }
+}
+
+fn message(logged: &LoggedExchange) -> NetMessage {
+    let exchange = netd::exchange(logged);
+    NetMessage {
+        number: logged.number,
+        at_ms: exchange.at_ms,
+        protocol: NetProtocol::Dhcp,
+        asked: exchange.asked,
+        answered: exchange.answered,
+    }
+}

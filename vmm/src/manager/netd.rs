@@ -29,8 +29,8 @@ use std::{
     time::Duration,
 };
 
-/// How long `fvm-netd` may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long `fvm-netd` may take to answer; systemd may have to start it first, on a host that is busy.
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// How often the connection is looked at. A client asks again after some 4 s (RFC 2131, 4.1), so a
 /// restarted `fvm-netd` knows everything again before that.
 const WATCH_INTERVAL: Duration = Duration::from_millis(250);

@@ -2,7 +2,7 @@
 //!
 //! Each command's own arguments stand beside the command, in `commands`.
 
-use crate::{commands, exit, output::Wishes};
+use crate::{client::Client, commands, exit, output::Wishes};
 use clap::{Parser, Subcommand};
 use fvm_vmm::api::{ApiError, SOCKET_PATH, VmNumber, VmSet};
 use std::path::PathBuf;
@@ -56,9 +56,33 @@ pub(crate) struct Global {
         help_heading = "Everywhere"
     )]
     pub(crate) socket: PathBuf,
+    /// Work on another host, through ssh: ssh://user@host
+    #[arg(
+        long,
+        global = true,
+        env = "FVM_HOST",
+        value_name = "URL",
+        hide_env_values = true,
+        help_heading = "Everywhere"
+    )]
+    pub(crate) host: Option<String>,
 }
 
 impl Global {
+    /// The daemon that is meant.
+    pub(crate) fn client(&self, command: &Command) -> Result<Client, ApiError> {
+        // `fvm inventory --host NAME` is Ansible's question about a host of its own.
+        let is_question =
+            |host: &str| matches!(command, Command::Inventory(_)) && !host.starts_with("ssh://");
+        match self.host.as_deref().filter(|host| !is_question(host)) {
+            None | Some("") => Ok(Client::new(self.socket.clone())),
+            Some(host) => {
+                let remote = host.parse().map_err(|error| exit::wrong_host(&error))?;
+                Ok(Client::of_host(remote))
+            }
+        }
+    }
+
     /// What concerns output.
     pub(crate) fn wishes(&self) -> Wishes {
         Wishes {
@@ -125,6 +149,15 @@ pub(crate) enum Command {
     Template(commands::template::Template),
     /// Use the serial console of a VM
     Console(commands::console::Console),
+    /// Run a command in VMs, all at once
+    Exec(commands::exec::Exec),
+    /// Print VMs for ssh's configuration
+    SshConfig(commands::ssh_config::PrintSshConfig),
+    /// Print VMs as an inventory of Ansible's
+    Inventory(commands::inventory::Inventory),
+    /// Hand the daemon's socket on, for an `fvm --host` on another machine
+    #[command(hide = true)]
+    Connect(commands::connect::Connect),
     /// Write manual pages and completion scripts, for packages
     #[command(hide = true)]
     Generate(commands::generate::Generate),

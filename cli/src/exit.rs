@@ -28,6 +28,11 @@ impl Exit {
         Self(kind.exit_code())
     }
 
+    /// The status that another program ended with.
+    pub(crate) const fn status(status: u8) -> Self {
+        Self(status)
+    }
+
     /// The status of a program that a signal ended, as shells count it.
     pub(crate) fn signal(number: i32) -> Self {
         Self(128_u8.saturating_add(u8::try_from(number).unwrap_or(0)))
@@ -86,7 +91,19 @@ impl From<ClientError> for ApiError {
                     "ask to be added to the group fvm (`sudo usermod -aG fvm USER`), then log in again",
                 ),
             ),
-            E::Connect { .. } => (K::HostNotAble, None),
+            E::Connect { .. } | E::Ssh { .. } => (K::HostNotAble, None),
+            E::Remote { status: 255, .. } => (
+                K::HostNotAble,
+                Some("`ssh HOST true` must work; its own words are above"),
+            ),
+            E::Remote { status: 4, .. } => (
+                K::Refused,
+                Some("the user that ssh logs in as must be in the group fvm there"),
+            ),
+            E::Remote { .. } => (
+                K::HostNotAble,
+                Some("`ssh HOST fvm status` must work; the other side's words are above"),
+            ),
             E::Cut { changes: true, .. } => (
                 K::Failed,
                 Some(
@@ -306,6 +323,20 @@ impl From<TerminalError> for ApiError {
     fn from(error: TerminalError) -> Self {
         with(ErrorKind::Failed, &error, None)
     }
+}
+
+/// The error for a host that is named in a wrong way.
+pub(crate) fn wrong_host(error: &crate::client::InvalidRemote) -> ApiError {
+    with(ErrorKind::Usage, error, None)
+}
+
+/// The error for what can only be done on the host itself.
+pub(crate) fn not_from_afar(what: &str, host: &str) -> ApiError {
+    ApiError::new(
+        ErrorKind::Usage,
+        format!("`fvm {what}` is for the host it runs on"),
+    )
+    .hint(format!("log in there: `ssh {host}`"))
 }
 
 /// The error for a wrong list of VMs.

@@ -28,7 +28,6 @@ mod wait;
 
 use args::Args;
 use clap::Parser;
-use client::Client;
 use commands::Context;
 use exit::{CommandResult, Exit};
 use output::Output;
@@ -64,7 +63,7 @@ fn run(args: Args, out: &Output) -> CommandResult {
         .build()
         .map_err(|error| exit::no_runtime(&error))?;
     let context = Context {
-        client: Client::new(args.global.socket),
+        client: args.global.client(&args.command)?,
         out,
     };
     let result = runtime.block_on(args.command.run(&context));

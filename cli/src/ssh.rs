@@ -46,7 +46,18 @@ pub(crate) struct Login {
     pub(crate) user: String,
     /// With which private key, instead of those that ssh finds by itself.
     pub(crate) key: Option<PathBuf>,
+    /// By way of which host, `user@host:port`, where the VMs are another host's.
+    pub(crate) jump: Option<String>,
 }
+
+/// See [`Login::options`].
+pub(crate) const OPTIONS: [(&str, &str); 5] = [
+    ("StrictHostKeyChecking", "no"),
+    ("UserKnownHostsFile", "/dev/null"),
+    ("GlobalKnownHostsFile", "/dev/null"),
+    ("LogLevel", "ERROR"),
+    ("ConnectTimeout", "10"),
+];
 
 impl Login {
     /// What `ssh`, `scp` and `rsync -e ssh` are all told.
@@ -55,14 +66,11 @@ impl Login {
     /// only make the next one look like an attack. The network is the host's own bridge.
     pub(crate) fn options(&self) -> Vec<OsString> {
         let mut options: Vec<OsString> = Vec::new();
-        for option in [
-            "StrictHostKeyChecking=no",
-            "UserKnownHostsFile=/dev/null",
-            "GlobalKnownHostsFile=/dev/null",
-            "LogLevel=ERROR",
-            "ConnectTimeout=10",
-        ] {
-            options.extend(["-o".into(), option.into()]);
+        for (name, value) in OPTIONS {
+            options.extend(["-o".into(), format!("{name}={value}").into()]);
+        }
+        if let Some(jump) = &self.jump {
+            options.extend(["-J".into(), jump.into()]);
         }
         if let Some(key) = &self.key {
             // Without this, the keys of an agent are tried first, and the guest may hang up before ours.
@@ -101,6 +109,7 @@ mod tests {
         let login = Login {
             user: "root".to_owned(),
             key: Some("/lab/guests/id".into()),
+            jump: None,
         };
         let command = ["uname".into(), "-a".into()];
         let command = login.command(Ipv4Addr::new(192, 168, 22, 42), &command);

@@ -4,14 +4,14 @@
 //! the user, by connecting to it. What the guest says is read up to a bound and never trusted.
 
 use crate::{
-    client::{Client, ClientError},
+    client::{Client, ClientError, Remote},
     output::seconds,
     quantity::Seconds,
 };
 use fvm_vmm::api::{ApiError, BootReport, ErrorKind, VmNumber, VmReport, VmState, routes};
 use std::{fmt, io, net::SocketAddrV4, time::Duration};
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncRead, AsyncReadExt},
     net::TcpStream,
     time::{Instant, sleep_until, timeout, timeout_at},
 };
@@ -24,6 +24,8 @@ const BANNER_BYTES: usize = 255;
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 /// How long a server may take to say what it is.
 const BANNER_LIMIT: Duration = Duration::from_secs(5);
+/// The same by way of another host, whose ssh has to be reached first.
+const REMOTE_LIMIT: Duration = Duration::from_secs(20);
 /// Time between two looks at one VM, and what each further VM adds to it.
 const INTERVAL: Duration = Duration::from_millis(200);
 const INTERVAL_PER_VM: Duration = Duration::from_millis(10);
@@ -183,7 +185,11 @@ impl Wait {
             Goal::Lease => Ok(leased),
             Goal::Ssh => {
                 self.probe = Probe::Silent;
-                self.probe = probe(SocketAddrV4::new(address, SSH_PORT)).await;
+                let address = SocketAddrV4::new(address, SSH_PORT);
+                self.probe = match self.client.remote() {
+                    Some(remote) => probe_from(remote, address).await,
+                    None => probe(address).await,
+                };
                 Ok(self.probe == Probe::Answers)
             }
         }
@@ -292,15 +298,32 @@ fn facts(boot: &BootReport) -> Vec<String> {
 
 /// Tries to reach an ssh server once.
 async fn probe(address: SocketAddrV4) -> Probe {
-    let mut stream = match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
+    let stream = match timeout(CONNECT_LIMIT, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             return Probe::Refused;
         }
         Ok(Err(_)) | Err(_) => return Probe::Silent,
     };
+    judge(&hear(stream, BANNER_LIMIT).await)
+}
+
+/// The same from another host, which is the one that reaches the address.
+async fn probe_from(remote: &Remote, address: SocketAddrV4) -> Probe {
+    let Ok(stream) = remote.reach(address) else {
+        return Probe::Silent;
+    };
+    match judge(&hear(stream, REMOTE_LIMIT).await) {
+        // ssh says nothing of why it did not get there.
+        Probe::Mute => Probe::Silent,
+        other => other,
+    }
+}
+
+/// What the other end says, up to the end of a line.
+async fn hear(mut stream: impl AsyncRead + Unpin, limit: Duration) -> Vec<u8> {
     let mut said = Vec::new();
-    let limit = timeout(BANNER_LIMIT, async {
+    let limit = timeout(limit, async {
         let mut piece = [0; BANNER_BYTES];
         while said.len() < BANNER_BYTES && !said.contains(&b'\n') {
             let room = BANNER_BYTES - said.len();
@@ -312,7 +335,7 @@ async fn probe(address: SocketAddrV4) -> Probe {
     });
     // Out of time or not, what was said decides.
     let _ = limit.await;
-    judge(&said)
+    said
 }
 
 fn judge(said: &[u8]) -> Probe {

@@ -30,6 +30,22 @@ pub(crate) enum ClientError {
         /// What `connect` said.
         source: io::Error,
     },
+    /// `ssh` could not be run.
+    #[error("cannot run ssh to {host}")]
+    Ssh {
+        /// The host.
+        host: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// `ssh`, or the `fvm` at its other end, failed; it has said why.
+    #[error("{}", remote_words(host, *status))]
+    Remote {
+        /// The host.
+        host: String,
+        /// The exit status.
+        status: i32,
+    },
     /// The connection ended before the answer did.
     #[error("fvmd went away before it answered")]
     Cut {
@@ -81,4 +97,14 @@ pub(crate) enum ClientError {
     /// `fvmd` said no, and why.
     #[error(transparent)]
     Answer(#[from] ApiError),
+}
+
+/// What the exit status of an `ssh HOST fvm connect` means.
+fn remote_words(host: &str, status: i32) -> String {
+    match status {
+        255 => format!("ssh did not get to {host}"),
+        // What shells end with for a command that is not there.
+        127 => format!("there is no fvm on {host}"),
+        _ => format!("fvm on {host} did not get to its fvmd (exit status {status})"),
+    }
 }

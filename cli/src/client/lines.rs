@@ -18,6 +18,8 @@ pub(super) struct Answer {
     pub(super) path: String,
     pub(super) changes: bool,
     pub(super) response: Response<Incoming>,
+    /// The `ssh` that it comes through, which ends when nobody holds it.
+    pub(super) _ending: Option<super::remote::Ending>,
 }
 
 impl Answer {

@@ -5,6 +5,7 @@
 mod body;
 mod error;
 mod lines;
+mod remote;
 mod socket;
 
 pub(crate) use body::Content;
@@ -21,10 +22,14 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use lines::Answer;
 pub(crate) use lines::Download;
+use remote::Ending;
+pub(crate) use remote::Tunnel;
+pub(crate) use remote::{InvalidRemote, Remote};
 use serde::{Serialize, de::DeserializeOwned};
-use socket::Patient;
+use socket::{Either, Patient};
 use std::{
     io,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -37,12 +42,40 @@ const QUESTION_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(crate) struct Client {
     socket: PathBuf,
+    /// Another host, whose daemon it is then.
+    remote: Option<Remote>,
 }
 
 impl Client {
     /// A client of the daemon that listens on `socket`; connects to nothing yet.
     pub(crate) fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self {
+            socket,
+            remote: None,
+        }
+    }
+
+    /// A client of the daemon of another host.
+    pub(crate) fn of_host(remote: Remote) -> Self {
+        Self {
+            socket: PathBuf::new(),
+            remote: Some(remote),
+        }
+    }
+
+    /// The other host, if the daemon is one's.
+    pub(crate) fn remote(&self) -> Option<&Remote> {
+        self.remote.as_ref()
+    }
+
+    /// The way to VMs for ssh, where they are another host's: `user@host:port`.
+    pub(crate) fn jump(&self) -> Option<String> {
+        self.remote.as_ref().map(Remote::to_string)
+    }
+
+    /// The bare socket, connected.
+    pub(crate) fn raw(&self) -> Result<UnixStream, ClientError> {
+        UnixStream::connect(&self.socket).map_err(|source| self.unconnected(source))
     }
 
     /// The socket.
@@ -192,37 +225,74 @@ impl Client {
         content: Content,
         changes: bool,
     ) -> Result<Answer, ClientError> {
-        let cut = |source| ClientError::Cut {
-            changes,
-            source: Some(source),
-        };
         let path = request.uri().path().to_owned();
-        let stream = self.connect().await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(cut)?;
-        // Its failure reaches us through the response.
-        tokio::spawn(connection.with_upgrades());
-        let response = sender
-            .send_request(request.map(|()| content))
-            .await
-            .map_err(cut)?;
-        Ok(Answer {
-            path,
-            changes,
-            response,
-        })
+        let (stream, ending) = self.connect().await?;
+        let answered = async {
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+            // Its failure reaches us through the response.
+            tokio::spawn(connection.with_upgrades());
+            sender.send_request(request.map(|()| content)).await
+        };
+        match answered.await {
+            Ok(response) => Ok(Answer {
+                path,
+                changes,
+                response,
+                _ending: ending,
+            }),
+            Err(source) => Err(self.unanswered(ending, changes, source).await),
+        }
     }
 
-    async fn connect(&self) -> Result<Patient, ClientError> {
-        Patient::connect(&self.socket).await.map_err(|source| {
-            let socket = self.socket.clone();
-            match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    ClientError::NoDaemon { socket, source }
-                }
-                io::ErrorKind::PermissionDenied => ClientError::Denied { socket, source },
-                _ => ClientError::Connect { socket, source },
+    /// Why there was no answer at all.
+    async fn unanswered(
+        &self,
+        ending: Option<Ending>,
+        changes: bool,
+        source: hyper::Error,
+    ) -> ClientError {
+        let status = match &ending {
+            Some(ending) => ending.status().await,
+            None => None,
+        };
+        match (&self.remote, status) {
+            (Some(remote), Some(status)) if status != 0 => ClientError::Remote {
+                host: remote.to_string(),
+                status,
+            },
+            _ => ClientError::Cut {
+                changes,
+                source: Some(source),
+            },
+        }
+    }
+
+    async fn connect(&self) -> Result<(Either, Option<Ending>), ClientError> {
+        match &self.remote {
+            Some(remote) => {
+                let (tunnel, ending) = remote.connect().map_err(|source| ClientError::Ssh {
+                    host: remote.to_string(),
+                    source,
+                })?;
+                Ok((Either::Tunnel(tunnel), Some(ending)))
             }
-        })
+            None => {
+                let stream = Patient::connect(&self.socket).await;
+                let stream = stream.map_err(|source| self.unconnected(source))?;
+                Ok((Either::Socket(stream), None))
+            }
+        }
+    }
+
+    fn unconnected(&self, source: io::Error) -> ClientError {
+        let socket = self.socket.clone();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                ClientError::NoDaemon { socket, source }
+            }
+            io::ErrorKind::PermissionDenied => ClientError::Denied { socket, source },
+            _ => ClientError::Connect { socket, source },
+        }
     }
 }
 

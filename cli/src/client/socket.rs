@@ -98,3 +98,50 @@ impl AsyncWrite for Patient {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+/// The way to a daemon: of this host, or of another.
+#[derive(Debug)]
+pub(super) enum Either {
+    /// A socket.
+    Socket(Patient),
+    /// An `ssh`.
+    Tunnel(super::Tunnel),
+}
+
+/// Hands a call on to whichever it is.
+macro_rules! either {
+    ($self:ident, $call:ident($($argument:expr),*)) => {
+        match $self.get_mut() {
+            Self::Socket(stream) => Pin::new(stream).$call($($argument),*),
+            Self::Tunnel(stream) => Pin::new(stream).$call($($argument),*),
+        }
+    };
+}
+
+impl AsyncRead for Either {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        either!(self, poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for Either {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, poll_shutdown(context))
+    }
+}

@@ -113,6 +113,7 @@ impl Copy {
         }
         let vms = all_running(context, &self.vms).await?;
         let login = Login {
+            jump: context.client.jump(),
             user: self.login,
             key: self.identity,
         };

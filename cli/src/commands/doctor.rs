@@ -26,6 +26,8 @@ impl Doctor {
         context.out.busy("looking at this host");
         let report = match context.client.get(routes::DOCTOR).await {
             Ok(report) => report,
+            // What there is to see here says nothing of another host.
+            Err(error) if context.client.remote().is_some() => return Err(error.into()),
             Err(error) => without_daemon(error.into()),
         };
         context.out.settled();

@@ -2,7 +2,7 @@
 
 use super::Context;
 use crate::{
-    exit::{CommandResult, Exit},
+    exit::{self, CommandResult, Exit},
     output::Plan,
     quantity::Bytes,
     units::{UnitError, Units},
@@ -88,6 +88,9 @@ pub(crate) enum InitError {
 
 impl Init {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
+        if let Some(host) = context.client.jump() {
+            return Err(exit::not_from_afar("init", &host));
+        }
         if !Uid::effective().is_root() {
             return Err(InitError::NotRoot.into());
         }

@@ -89,6 +89,7 @@ pub(super) async fn distribute(
     let public = public_key(&key)?;
     let hosts = KnownHosts::of_user().ok_or_else(no_home)?;
     let login = Login {
+        jump: context.client.jump(),
         user,
         key: Some(key.clone()),
     };

@@ -3,6 +3,7 @@
 use super::Context;
 use crate::exit::{CommandResult, Exit};
 use fvm_vmm::api::{VmList, VmState, routes};
+use std::time::Duration;
 
 /// Arguments of `fvm list`.
 #[derive(Debug, clap::Args)]
@@ -22,9 +23,15 @@ pub(crate) struct List {
     #[arg(long, value_name = "WHICH", default_value = "all")]
     state: Which,
     /// Numbers only, one a line
-    #[arg(long)]
+    #[arg(long, visible_alias = "quiet")]
     short: bool,
+    /// Show it again whenever something changes, until ^C
+    #[arg(short, long)]
+    watch: bool,
 }
+
+/// How often the daemon is asked.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which VMs are listed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -53,14 +60,27 @@ impl Which {
 
 impl List {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        let mut list: VmList = context.client.get(routes::VMS).await?;
-        list.vms.retain(|vm| self.state.has(vm.state));
-        if self.short {
-            let numbers: Vec<String> = list.vms.iter().map(|vm| vm.number.to_string()).collect();
-            context.out.lines(&list, &numbers);
-        } else {
-            context.out.report(&list);
+        let mut shown: Option<VmList> = None;
+        loop {
+            let mut list: VmList = context.client.get(routes::VMS).await?;
+            list.vms.retain(|vm| self.state.has(vm.state));
+            if shown.as_ref() != Some(&list) {
+                if self.watch {
+                    context.out.clear();
+                }
+                if self.short {
+                    let numbers: Vec<String> =
+                        list.vms.iter().map(|vm| vm.number.to_string()).collect();
+                    context.out.lines(&list, &numbers);
+                } else {
+                    context.out.report(&list);
+                }
+                shown = Some(list);
+            }
+            if !self.watch || context.out.is_closed() {
+                return Ok(Exit::DONE);
+            }
+            tokio::time::sleep(INTERVAL).await;
         }
-        Ok(Exit::DONE)
     }
 }

@@ -1,6 +1,7 @@
 //! The commands, one file each: their arguments, and what they do with them.
 
 pub(crate) mod compact;
+pub(crate) mod connect;
 pub(crate) mod console;
 pub(crate) mod control;
 pub(crate) mod copy;
@@ -10,6 +11,7 @@ pub(crate) mod disk_usage;
 pub(crate) mod doctor;
 pub(crate) mod dumpxml;
 mod each;
+pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod generate;
 pub(crate) mod image;
@@ -17,6 +19,7 @@ mod image_check;
 mod import;
 pub(crate) mod info;
 pub(crate) mod init;
+pub(crate) mod inventory;
 pub(crate) mod keydist;
 pub(crate) mod list;
 pub(crate) mod net;
@@ -28,6 +31,7 @@ pub(crate) mod resize;
 pub(crate) mod screenshot;
 pub(crate) mod snapshot;
 pub(crate) mod ssh;
+pub(crate) mod ssh_config;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
@@ -124,6 +128,10 @@ impl Command {
             Self::Template(command) => command.run(context).await,
             Self::Net(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
+            Self::Exec(command) => command.run(context).await,
+            Self::SshConfig(command) => command.run(context).await,
+            Self::Inventory(command) => command.run(context).await,
+            Self::Connect(command) => command.run(context).await,
             Self::Generate(command) => command.run(context).await,
             Self::Ssh(command) => command.run(context).await,
             Self::Scp(command) => command.run(context).await,

@@ -65,6 +65,7 @@ impl Ssh {
         let login = Login {
             user: self.login,
             key: self.identity,
+            jump: context.client.jump(),
         };
         Err(become_command(login.command(vm.address, &self.command)).into())
     }

@@ -138,6 +138,7 @@ async fn start_then(
         (Then::Ssh, Some(script), vms) => run_script(context, vms, &script).await?,
         (Then::Ssh, None, [vm, ..]) => {
             let login = Login {
+                jump: context.client.jump(),
                 user: root(),
                 key: None,
             };

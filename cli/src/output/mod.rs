@@ -12,7 +12,10 @@ mod text;
 
 pub(crate) use progress::{Progress, TICK};
 pub(crate) use raw::RawOutput;
-pub(crate) use show::{Look, Plan, Show, compacted_line, message_line, snapshot_line};
+pub(crate) use show::{
+    ExecOutcome, ExecReport, Look, Plan, Show, SshConfig, SshHost, compacted_line, message_line,
+    snapshot_line,
+};
 
 use fvm_vmm::api::{Action, ApiError, BatchReport, Event, VmNumber, VmOutcome};
 use serde::Serialize;
@@ -77,6 +80,38 @@ impl Output {
     /// A report, as text or JSON.
     pub(crate) fn report(&self, report: &(impl Serialize + Show)) {
         self.either(report, || report.show(&self.look));
+    }
+
+    /// Makes room for what is shown again: on a terminal, what was there goes.
+    pub(crate) fn clear(&self) {
+        if !self.json() && style::is_capable(&io::stdout()) {
+            // Home, and clear to the end of the screen (ECMA-48, CUP and ED).
+            self.print("\u{1b}[H\u{1b}[J");
+        }
+    }
+
+    /// A report that was told as text as it came, if JSON is wanted.
+    pub(crate) fn json_report(&self, report: &impl Serialize) {
+        if self.json() {
+            self.print_json(report);
+        }
+    }
+
+    /// What is JSON whatever the user asked for.
+    pub(crate) fn always_json(&self, answer: &impl Serialize) {
+        self.print_json(answer);
+    }
+
+    /// What a command did in a VM: its two streams, and how it failed.
+    pub(crate) fn executed(&self, outcome: &ExecOutcome) {
+        self.print(&show::numbered(outcome.vm, &outcome.stdout));
+        let complaints = show::numbered(outcome.vm, &outcome.stderr);
+        if !complaints.is_empty() {
+            self.tell(complaints.trim_end_matches('\n'));
+        }
+        if let Some(error) = &outcome.error {
+            self.complain(Some(outcome.vm), error);
+        }
     }
 
     /// A report whose text is one line that only the command can know.

@@ -5,12 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod afar;
 mod batch;
 mod completion;
 mod console;
 mod daemon;
 mod disks;
 mod doctor;
+mod exec;
 mod failures;
 mod fetching;
 mod fixtures;
@@ -18,6 +20,7 @@ mod hooks;
 mod hostile;
 mod images;
 mod init;
+mod inventory;
 mod remote;
 mod reports;
 mod run;

@@ -7,12 +7,15 @@ mod image;
 mod net;
 mod pool;
 mod profile;
+mod ssh;
 mod template;
 mod vm;
 
 pub(crate) use disk::{compacted_line, snapshot_line};
 pub(crate) use host::Plan;
 pub(crate) use net::message_line;
+pub(super) use ssh::numbered;
+pub(crate) use ssh::{ExecOutcome, ExecReport, SshConfig, SshHost};
 pub(super) use vm::{done, outcome};
 
 use super::{

@@ -12,7 +12,7 @@ impl Builder<'_> {
             self.vector.value("-display", "none");
         }
         for graphics in &domain.devices.graphics {
-            // Neither listens: fvm passes each viewer's connection in by `add_client`.
+            // Neither listens: a viewer's connection can come in by QMP's `add_client` only.
             match graphics.kind {
                 GraphicsKind::Vnc => {
                     self.vector

@@ -85,34 +85,19 @@ impl Client {
 
     /// Asks for a report.
     pub(crate) async fn get<R: DeserializeOwned>(&self, path: &str) -> Result<R, ClientError> {
-        let question = async {
-            let request = request(Method::GET, path, None);
-            let answer = self.send(request, Content::Whole(None), false).await?;
-            answer.ok().await?.report().await
-        };
-        match tokio::time::timeout(QUESTION_LIMIT, question).await {
-            Ok(result) => result,
-            Err(_) => Err(ClientError::Silent {
-                path: path.to_owned(),
-                limit: QUESTION_LIMIT,
-            }),
-        }
+        within_limit(path, async { self.ask(path).await?.report().await }).await
     }
 
     /// Asks for something that is no report.
     pub(crate) async fn bytes(&self, path: &str) -> Result<Vec<u8>, ClientError> {
-        let question = async {
-            let request = request(Method::GET, path, None);
-            let answer = self.send(request, Content::Whole(None), false).await?;
-            answer.ok().await?.whole().await
-        };
-        match tokio::time::timeout(QUESTION_LIMIT, question).await {
-            Ok(result) => result,
-            Err(_) => Err(ClientError::Silent {
-                path: path.to_owned(),
-                limit: QUESTION_LIMIT,
-            }),
-        }
+        within_limit(path, async { self.ask(path).await?.whole().await }).await
+    }
+
+    /// The answer to a question that changes nothing.
+    async fn ask(&self, path: &str) -> Result<Answer, ClientError> {
+        let request = request(Method::GET, path, None);
+        let answer = self.send(request, Content::Whole(None), false).await?;
+        answer.ok().await
     }
 
     /// Has something done, telling events as they come, and returns the report at the end.
@@ -294,6 +279,20 @@ impl Client {
             _ => ClientError::Connect { socket, source },
         }
     }
+}
+
+/// What comes of a question, if it comes in time.
+async fn within_limit<T>(
+    path: &str,
+    question: impl Future<Output = Result<T, ClientError>>,
+) -> Result<T, ClientError> {
+    let silent = |_| ClientError::Silent {
+        path: path.to_owned(),
+        limit: QUESTION_LIMIT,
+    };
+    tokio::time::timeout(QUESTION_LIMIT, question)
+        .await
+        .map_err(silent)?
 }
 
 /// A request without its content. The host's name is nobody's: HTTP/1.1 wants one.

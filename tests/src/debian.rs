@@ -22,7 +22,7 @@ impl Bootstrap {
         if !command::installed("mmdebstrap") {
             bail!(
                 "mmdebstrap is not installed, and the lab makes its Debian hosts with it; run \
-                 packaging/prepare.sh as root, or apt-get install mmdebstrap"
+                 packaging/prepare as root, or apt-get install mmdebstrap"
             );
         }
         let mut command = Command::new("mmdebstrap");

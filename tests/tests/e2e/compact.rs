@@ -59,8 +59,13 @@ fn a_disk_gives_back_what_it_does_not_need() -> Result<()> {
 }
 
 /// Makes two disks with all that a host looks for, and says by which names it would find them.
+///
+/// The host's udev sees the volume groups while they are made, and activates them a moment later, as it should: that is
+/// switched off until they are gone, or the host would hold them through no fault of fvm's.
 const LABELLED: &str = r#"
 cd /root
+touch /etc/lvm/lvmlocal.conf && cp /etc/lvm/lvmlocal.conf lvmlocal.conf
+echo 'global { event_activation = 0 }' > /etc/lvm/lvmlocal.conf
 truncate -s 40M whole.raw parts.raw
 python3 - <<'END'
 # A GUID partition table (UEFI specification, 5.3): the host has no program that writes one.
@@ -90,6 +95,9 @@ pvcreate -q --norestorefile -u 111111-2222-3333-4444-5555-6666-777702 "$loop"
 vgcreate -q guestwhole "$loop" && lvcreate -q -l 1 -n volume guestwhole && vgchange -q -an guestwhole
 losetup -d "$loop"
 udevadm settle
+cp lvmlocal.conf /etc/lvm/lvmlocal.conf
+made=$(find /dev/disk /dev/guest* 2>/dev/null; dmsetup ls; losetup)
+case $made in *guest*|*111111-2222*|*.raw*) echo "this host holds the disks that were made: $made" >&2; exit 1;; esac
 "#;
 
 #[test]

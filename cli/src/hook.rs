@@ -296,6 +296,7 @@ mod tests {
             gateway: [192, 168, 22, 1].into(),
             first_number: 20,
             last_number: 220,
+            dns_trouble: None,
         };
         let told = variables(HookKind::Create, &vm, &network);
         let value = |wanted: &str| {

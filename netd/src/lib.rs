@@ -1,9 +1,9 @@
 //! The network half of fvm: links and firewall for the privileged daemon, and an exact DHCP server
-//! that runs without any privilege.
+//! and a DNS server that run without any privilege.
 //!
 //! Two processes use this crate. `fvmd`, as root, uses [`net`] to make the bridge, the taps and the
 //! nftables rules, and [`control`] to hand each tap's packet socket to `fvm-netd`. `fvm-netd`, as a
-//! user of its own, runs [`daemon`]: it reads what guests send and answers it with [`dhcp`].
+//! user of its own, runs [`daemon`]: it reads what guests send and answers it with [`dhcp`] and [`dns`].
 //!
 //! Everything here blocks; nothing needs an asynchronous runtime, and every function can be called
 //! from any thread.
@@ -11,6 +11,7 @@
 pub mod control;
 pub mod daemon;
 pub mod dhcp;
+pub mod dns;
 pub mod mac;
 pub mod names;
 pub mod net;

@@ -239,6 +239,23 @@ pub(crate) fn adopt_accepted(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// Ends a TCP connection and leaves its socket as it was before, to be connected again (connect(2)).
+pub(crate) fn disconnect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let nowhere = libc::sockaddr {
+        sa_family: libc::AF_UNSPEC as libc::sa_family_t,
+        sa_data: [0; 14],
+    };
+    // SAFETY: pointer and length describe `nowhere`, which the kernel only reads.
+    check(unsafe {
+        libc::connect(
+            socket.as_raw_fd(),
+            &raw const nowhere,
+            socklen_of::<libc::sockaddr>(),
+        )
+    })?;
+    Ok(())
+}
+
 /// Takes ownership of the descriptor that the service manager passed (sd_listen_fds(3)).
 pub(crate) fn adopt_listener(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: no pointers; F_GETFD only asks whether the descriptor is open.

@@ -111,28 +111,34 @@ impl Trace {
 /// What a report has that was not shown yet.
 #[derive(Debug, PartialEq, Eq)]
 struct News<'a> {
-    messages: &'a [NetMessage],
+    messages: Vec<&'a NetMessage>,
     /// How many came in between and are kept no more.
     missed: u64,
 }
 
-/// The messages after the last one that was seen. They are all new if that one is not among those that there can be:
-/// the VM or `fvm-netd` was started anew, and counts from one again.
+/// The messages after the last one that was seen. If that is kept no more, or numbers begin anew because the VM or
+/// `fvm-netd` was started again, the time tells what is new.
 fn news<'a>(messages: &'a [NetMessage], seen: Option<&NetMessage>) -> News<'a> {
-    let (Some(seen), Some(first)) = (seen, messages.first()) else {
+    let Some(seen) = seen else {
+        let messages = messages.iter().collect();
         return News {
             messages,
             missed: 0,
         };
     };
     if let Some(at) = messages.iter().position(|message| message == seen) {
-        let messages = messages.get(at + 1..).unwrap_or_default();
+        let messages = messages.iter().skip(at + 1).collect();
         return News {
             messages,
             missed: 0,
         };
     }
-    let missed = first.number.saturating_sub(seen.number + 1);
+    let new = messages
+        .iter()
+        .filter(|message| message.at_ms >= seen.at_ms);
+    let messages: Vec<&NetMessage> = new.collect();
+    let first = messages.first().map_or(0, |message| message.number);
+    let missed = first.saturating_sub(seen.number + 1);
     News { messages, missed }
 }
 
@@ -167,7 +173,8 @@ mod tests {
             (vec![1, 2, 3, 4], 0),
             "counted anew"
         );
-        assert_eq!(news(&[], Some(&said(3, 30))).messages, []);
+        assert_eq!(shown(Some(said(1, 25))), (vec![3, 4], 1), "kept no more");
+        assert!(news(&[], Some(&said(3, 30))).messages.is_empty());
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn answer(path: &str) -> Answer {
                 gateway: [192, 168, 22, 1].into(),
                 first_number: 40,
                 last_number: 45,
+                dns_trouble: None,
             }),
             ..new_host()
         }),

@@ -41,6 +41,7 @@ async fn answer(request: Request<Incoming>) -> Answer {
                 gateway: [127, 0, 22, 1].into(),
                 first_number: 20,
                 last_number: 220,
+                dns_trouble: None,
             }),
             ..new_host()
         }),

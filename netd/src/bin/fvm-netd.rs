@@ -10,7 +10,7 @@ use fvm_netd::daemon::{
     Daemon, RateLimit, activated_listener, listen_at, lock_down, raise_descriptor_limit,
 };
 
-/// The guests' DHCP server of fvm.
+/// The guests' DHCP and DNS server of fvm.
 ///
 /// Started by the service manager with a listening SOCK_SEQPACKET socket; fvmd connects to it and
 /// hands over a packet socket for each guest.

@@ -17,6 +17,8 @@ use super::protocol::{
 };
 use super::transport;
 use crate::dhcp::{Binding, BindingError};
+use crate::dns::DnsConfig;
+use crate::net::DnsSockets;
 
 /// A connection to `fvm-netd`. Every call waits for its answer, at most as long as the client was made for.
 #[derive(Debug)]
@@ -144,7 +146,7 @@ impl Client {
             Request::Hello {
                 version: PROTOCOL_VERSION,
             },
-            None,
+            &[],
         )? {
             Answer::Hello(hello) if hello.version == PROTOCOL_VERSION => Ok(hello),
             Answer::Hello(hello) => Err(ClientError::Version {
@@ -185,7 +187,7 @@ impl Client {
             port: port.port.to_owned(),
             binding: Box::new(port.binding.clone()),
         };
-        match self.call(request, Some(port.socket))? {
+        match self.call(request, &[port.socket])? {
             Answer::Done => Ok(()),
             _ => Err(unexpected("bind")),
         }
@@ -197,7 +199,7 @@ impl Client {
             Request::Unbind {
                 port: port.to_owned(),
             },
-            None,
+            &[],
         )? {
             Answer::Dropped { ports } => Ok(!ports.is_empty()),
             _ => Err(unexpected("unbind")),
@@ -210,14 +212,14 @@ impl Client {
         &mut self,
         ports: impl IntoIterator<Item = PortBinding<'a>>,
     ) -> Result<Vec<String>, ClientError> {
-        match self.call(Request::ResyncBegin, None)? {
+        match self.call(Request::ResyncBegin, &[])? {
             Answer::Done => {}
             _ => return Err(unexpected("resync")),
         }
         for port in ports {
             self.bind(port)?;
         }
-        match self.call(Request::ResyncEnd, None)? {
+        match self.call(Request::ResyncEnd, &[])? {
             Answer::Dropped { ports } => Ok(ports),
             _ => Err(unexpected("resync")),
         }
@@ -228,7 +230,7 @@ impl Client {
         let mut all: Vec<PortState> = Vec::new();
         loop {
             let after = all.last().map(|state| state.port.clone());
-            match self.call(Request::List { after }, None)? {
+            match self.call(Request::List { after }, &[])? {
                 Answer::Ports { ports, more } => {
                     let done = !more || ports.is_empty();
                     all.extend(ports);
@@ -247,7 +249,7 @@ impl Client {
             Request::PortLog {
                 port: port.to_owned(),
             },
-            None,
+            &[],
         ) {
             Ok(Answer::PortLog(log)) => Ok(Some(*log)),
             Ok(_) => Err(unexpected("port log")),
@@ -259,11 +261,30 @@ impl Client {
         }
     }
 
-    fn call(
+    /// Serves DNS by these sockets from now on: a question that comes after this returns is answered.
+    pub fn serve_dns(
         &mut self,
-        request: Request,
-        fd: Option<BorrowedFd<'_>>,
-    ) -> Result<Answer, ClientError> {
+        config: &DnsConfig,
+        sockets: &DnsSockets,
+    ) -> Result<(), ClientError> {
+        let request = Request::ServeDns {
+            config: Box::new(config.clone()),
+        };
+        match self.call(request, &sockets.descriptors())? {
+            Answer::Done => Ok(()),
+            _ => Err(unexpected("serve DNS")),
+        }
+    }
+
+    /// Serves DNS no more.
+    pub fn end_dns(&mut self) -> Result<(), ClientError> {
+        match self.call(Request::EndDns, &[])? {
+            Answer::Done => Ok(()),
+            _ => Err(unexpected("end DNS")),
+        }
+    }
+
+    fn call(&mut self, request: Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ClientError> {
         let id = self.next_id;
         self.next_id += 1;
         let bytes =
@@ -271,7 +292,7 @@ impl Client {
                 what: "a request",
                 source: Some(source),
             })?;
-        transport::send(&self.socket, &bytes, fd, MsgFlags::empty()).map_err(|e| self.lost(e))?;
+        transport::send(&self.socket, &bytes, fds, MsgFlags::empty()).map_err(|e| self.lost(e))?;
         let deadline = Instant::now() + self.timeout;
         loop {
             let answer = self.receive(deadline)?;

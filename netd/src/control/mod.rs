@@ -11,5 +11,5 @@ pub(crate) mod transport;
 
 pub use client::{Client, ClientError, PortBinding};
 pub use protocol::{
-    ErrorKind, Hello, LeaseState, LoggedExchange, PROTOCOL_VERSION, PortLog, PortState,
+    ErrorKind, Hello, LeaseState, LoggedExchange, LoggedQuery, PROTOCOL_VERSION, PortLog, PortState,
 };

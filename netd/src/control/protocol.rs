@@ -5,9 +5,10 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use crate::dhcp::{Binding, Exchange};
+use crate::dns::DnsConfig;
 
 /// The version of this protocol. A client and a server of different versions do not talk.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// Where `fvm-netd` listens.
 pub const SOCKET_PATH: &str = "/run/fvm/netd.sock";
@@ -59,6 +60,13 @@ pub enum Request {
         /// The last name of the page before.
         after: Option<String>,
     },
+    /// Serve DNS from now on by the sockets that come with the message, in place of those before.
+    ServeDns {
+        /// What is served.
+        config: Box<DnsConfig>,
+    },
+    /// Serve DNS no more. Not an error if it was not served.
+    EndDns,
     /// What was said on this port.
     PortLog {
         /// The port.
@@ -82,7 +90,7 @@ pub struct Return {
 pub enum Answer {
     /// To `Hello`.
     Hello(Hello),
-    /// Done: to `Bind` and `ResyncBegin`.
+    /// Done: to `Bind`, `ResyncBegin`, `ServeDns` and `EndDns`.
     Done,
     /// To `Unbind` and `ResyncEnd`: the ports that are served no more.
     Dropped {
@@ -117,7 +125,7 @@ pub enum ErrorKind {
     Version,
     /// The port is not served.
     NoSuchPort,
-    /// The descriptor is missing or not a packet socket bound to a link.
+    /// A descriptor is missing, or not a socket of the kind that is needed.
     BadSocket,
     /// The kernel refused.
     System,
@@ -154,6 +162,9 @@ pub struct PortLog {
     pub port: PortState,
     /// The last exchanges, oldest first.
     pub exchanges: Vec<LoggedExchange>,
+    /// The last questions to DNS, oldest first.
+    #[serde(default)]
+    pub queries: Vec<LoggedQuery>,
     /// The lease of the last ACK since the port was bound.
     pub lease: Option<LeaseState>,
     /// Frames seen.
@@ -175,6 +186,19 @@ pub struct LoggedExchange {
     /// What it was.
     #[serde(flatten)]
     pub exchange: Exchange,
+}
+
+/// A question to DNS and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LoggedQuery {
+    /// Its number among all that was said on the port since it is served, from 1 on.
+    pub number: u64,
+    /// Milliseconds since 1970, by the host's clock.
+    pub at_unix_ms: u64,
+    /// Type and name, as the guest wrote it.
+    pub asked: String,
+    /// What it was told.
+    pub told: String,
 }
 
 /// What the guest was granted, as far as it has heard of it. For show: the address is the guest's

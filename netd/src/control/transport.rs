@@ -15,17 +15,17 @@ pub(crate) struct Packet {
     pub(crate) fds: Vec<OwnedFd>,
 }
 
-/// More than one descriptor is never sent; room for more lets the excess be seen and closed.
-const FDS_MAX: usize = 4;
+/// More descriptors are never sent; what does not fit is an error, and closed by the kernel.
+pub(crate) const FDS_MAX: usize = 32;
 
-/// Sends one message, with at most one descriptor.
+/// Sends one message with these descriptors.
 pub(crate) fn send(
     socket: impl AsFd,
     bytes: &[u8],
-    fd: Option<BorrowedFd<'_>>,
+    fds: &[BorrowedFd<'_>],
     flags: MsgFlags,
 ) -> io::Result<()> {
-    let fds: Vec<_> = fd.iter().map(AsRawFd::as_raw_fd).collect();
+    let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let rights = [ControlMessage::ScmRights(&fds)];
     let control = if fds.is_empty() {
         &rights[..0]

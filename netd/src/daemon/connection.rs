@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::sys::epoll::Epoll;
 use nix::sys::socket::MsgFlags;
 
+use super::dns::Dns;
 use super::ports::Ports;
 use super::transport;
 use crate::control::protocol::{
@@ -35,9 +36,15 @@ impl Connection {
         &self.socket
     }
 
-    /// Answers one message; `false` if the connection is to be closed. `token` is for a port that
-    /// the message binds.
-    pub(super) fn serve(&mut self, ports: &mut Ports, epoll: &Epoll, token: u64) -> bool {
+    /// Answers one message; `false` if the connection is to be closed. `token` is for what the
+    /// message has served.
+    pub(super) fn serve(
+        &mut self,
+        ports: &mut Ports,
+        dns: &mut Option<Dns>,
+        epoll: &Epoll,
+        token: u64,
+    ) -> bool {
         let packet = match transport::receive(&self.socket, MsgFlags::MSG_DONTWAIT) {
             Ok(Some(packet)) => packet,
             Ok(None) => return false,
@@ -47,11 +54,11 @@ impl Connection {
                 return false;
             }
         };
-        let mut fds = packet.fds;
+        let fds = packet.fds;
         let (id, answer) = match serde_json::from_slice::<Call>(&packet.bytes) {
             Ok(Call { id, request }) => {
-                let fd = if fds.len() == 1 { fds.pop() } else { None };
-                let answer = self.answer(request, fd, ports, epoll, token);
+                // What came without being asked for is closed before the answer, not some time after.
+                let answer = self.answer(request, fds, ports, dns, epoll, token);
                 (
                     id,
                     answer.unwrap_or_else(|(kind, message)| Answer::Error { kind, message }),
@@ -68,8 +75,6 @@ impl Connection {
                 )
             }
         };
-        // What came without being asked for is closed before the answer, not some time after.
-        drop(fds);
         self.send(&Return { id, answer })
     }
 
@@ -78,7 +83,7 @@ impl Connection {
             .map_err(io::Error::other)
             .and_then(|bytes| {
                 // A client that does not read its answers is not waited for.
-                transport::send(&self.socket, &bytes, None, MsgFlags::MSG_DONTWAIT)
+                transport::send(&self.socket, &bytes, &[], MsgFlags::MSG_DONTWAIT)
             });
         if let Err(error) = &sent {
             tracing::warn!(%error, "cannot answer on a control connection; it is closed");
@@ -89,8 +94,9 @@ impl Connection {
     fn answer(
         &mut self,
         request: Request,
-        fd: Option<OwnedFd>,
+        fds: Vec<OwnedFd>,
         ports: &mut Ports,
+        dns: &mut Option<Dns>,
         epoll: &Epoll,
         token: u64,
     ) -> Result<Answer, (ErrorKind, String)> {
@@ -107,7 +113,7 @@ impl Connection {
                 format!("speaks version {PROTOCOL_VERSION} of the control protocol, not {version}"),
             )),
             Request::Bind { port, binding } => {
-                let socket = check_bind(&port, &binding, fd)?;
+                let socket = check_bind(&port, &binding, fds)?;
                 ports
                     .bind(epoll, token, &port, *binding, socket)
                     .map_err(|errno| {
@@ -141,6 +147,21 @@ impl Connection {
                 }),
                 None => Err((ErrorKind::BadRequest, "no resync was begun".to_owned())),
             },
+            Request::ServeDns { config } => {
+                // Made first: if it cannot be, the one before goes on.
+                let new = Dns::new(epoll, token, *config, fds)
+                    .map_err(|message| (ErrorKind::BadSocket, message))?;
+                if let Some(old) = dns.replace(new) {
+                    old.end(epoll, ports);
+                }
+                Ok(Answer::Done)
+            }
+            Request::EndDns => {
+                if let Some(old) = dns.take() {
+                    old.end(epoll, ports);
+                }
+                Ok(Answer::Done)
+            }
             Request::List { after } => {
                 let (ports, more) = ports.page(after.as_deref(), PAGE_PORTS);
                 Ok(Answer::Ports { ports, more })
@@ -156,7 +177,7 @@ impl Connection {
 fn check_bind(
     port: &str,
     binding: &Binding,
-    fd: Option<OwnedFd>,
+    mut fds: Vec<OwnedFd>,
 ) -> Result<OwnedFd, (ErrorKind, String)> {
     if !names::is_link_name(port) {
         return Err((
@@ -168,7 +189,8 @@ fn check_bind(
         .validate()
         .map_err(|error| (ErrorKind::BadRequest, error.to_string()))?;
     let bad = |what: &str| (ErrorKind::BadSocket, format!("port {port}: {what}"));
-    let socket = fd.ok_or_else(|| bad("not exactly one descriptor came with the message"))?;
+    let socket = fds.pop().filter(|_| fds.is_empty());
+    let socket = socket.ok_or_else(|| bad("not exactly one descriptor came with the message"))?;
     match sys::packet_ifindex(socket.as_fd()) {
         Some(_) => Ok(socket),
         None => Err(bad(

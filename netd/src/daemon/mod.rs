@@ -5,6 +5,7 @@
 
 mod bucket;
 mod connection;
+mod dns;
 mod listener;
 mod port;
 mod ports;
@@ -22,6 +23,7 @@ use nix::unistd::geteuid;
 
 use crate::control::transport;
 use connection::Connection;
+use dns::Dns;
 use ports::Ports;
 
 pub use bucket::RateLimit;
@@ -58,6 +60,7 @@ pub struct Daemon {
     listener: OwnedFd,
     connections: BTreeMap<u64, Connection>,
     ports: Ports,
+    dns: Option<Dns>,
     next_token: u64,
 }
 
@@ -75,6 +78,7 @@ impl Daemon {
             listener,
             connections: BTreeMap::new(),
             ports: Ports::new(limit),
+            dns: None,
             next_token: LISTENER + 1,
         })
     }
@@ -83,7 +87,8 @@ impl Daemon {
     pub fn run(mut self) -> Result<std::convert::Infallible, DaemonError> {
         let mut events = [EpollEvent::empty(); EVENTS_AT_ONCE];
         loop {
-            let wait = match self.ports.next_resume() {
+            let due = self.dns.as_ref().and_then(Dns::next_due);
+            let wait = match self.ports.next_resume().into_iter().chain(due).min() {
                 None => EpollTimeout::NONE,
                 Some(at) => timeout_until(at),
             };
@@ -95,13 +100,21 @@ impl Daemon {
             for event in events.iter().take(ready) {
                 self.handle(event.data());
             }
-            self.ports.resume_due(&self.epoll, Instant::now());
+            let now = Instant::now();
+            self.ports.resume_due(&self.epoll, now);
+            if let Some(dns) = &mut self.dns {
+                dns.go_on(&self.epoll, &mut self.ports, now);
+            }
         }
     }
 
     fn handle(&mut self, token: u64) {
         if token == LISTENER {
             self.accept();
+        } else if token & dns::TOKEN != 0 {
+            if let Some(dns) = &mut self.dns {
+                dns.handle(&self.epoll, &mut self.ports, token);
+            }
         } else if self.connections.contains_key(&token) {
             self.serve_connection(token);
         } else {
@@ -150,7 +163,7 @@ impl Daemon {
             return;
         };
         let next_token = self.take_token();
-        if connection.serve(&mut self.ports, &self.epoll, next_token) {
+        if connection.serve(&mut self.ports, &mut self.dns, &self.epoll, next_token) {
             self.connections.insert(token, connection);
         } else if let Err(errno) = self.epoll.delete(connection.socket()) {
             tracing::warn!(error = %errno, "cannot stop waiting on a control connection");

@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::bucket::{Bucket, RateLimit};
-use crate::control::{LeaseState, LoggedExchange, PortLog, PortState};
-use crate::dhcp::{Binding, Exchange, MessageType, Outcome, Silence, respond};
+use crate::control::{LeaseState, LoggedExchange, LoggedQuery, PortLog, PortState};
+use crate::dhcp::{Binding, DnsName, Exchange, MessageType, Outcome, Silence, respond};
 use crate::sys;
 
 /// How many exchanges are kept.
@@ -44,6 +44,10 @@ pub(super) struct Port {
     binding: Binding,
     bucket: Bucket,
     log: VecDeque<LoggedExchange>,
+    /// Apart from the log of DHCP, which a guest that asks for many names must not push out.
+    queries: VecDeque<LoggedQuery>,
+    /// How many messages there were, of both kinds.
+    messages: u64,
     lease: Option<LeaseState>,
     frames: u64,
     answered: u64,
@@ -68,6 +72,8 @@ impl Port {
             binding,
             bucket: Bucket::new(limit, Instant::now()),
             log: VecDeque::with_capacity(LOG_LEN),
+            queries: VecDeque::new(),
+            messages: 0,
             lease: None,
             frames: 0,
             answered: 0,
@@ -120,6 +126,7 @@ impl Port {
 
     fn finish(&mut self, mut exchange: Exchange, reply: &[u8]) {
         self.frames += 1;
+        self.messages += 1;
         if !reply.is_empty() {
             match self.send(reply) {
                 Ok(()) => self.answered += 1,
@@ -150,7 +157,7 @@ impl Port {
             self.log.pop_front();
         }
         self.log.push_back(LoggedExchange {
-            number: self.frames,
+            number: self.messages,
             at_unix_ms,
             exchange,
         });
@@ -209,11 +216,33 @@ impl Port {
         }
     }
 
+    pub(super) fn address(&self) -> std::net::Ipv4Addr {
+        self.binding.address
+    }
+
+    pub(super) fn names(&self) -> &[DnsName] {
+        &self.binding.dns_names
+    }
+
+    pub(super) fn log_query(&mut self, asked: &str, told: &str) {
+        self.messages += 1;
+        if self.queries.len() == LOG_LEN {
+            self.queries.pop_front();
+        }
+        self.queries.push_back(LoggedQuery {
+            number: self.messages,
+            at_unix_ms: unix_ms(),
+            asked: asked.to_owned(),
+            told: told.to_owned(),
+        });
+    }
+
     pub(super) fn log(&mut self) -> PortLog {
         self.count_drops();
         PortLog {
             port: self.state(),
             exchanges: self.log.iter().cloned().collect(),
+            queries: self.queries.iter().cloned().collect(),
             lease: self.lease,
             frames: self.frames,
             answered: self.answered,

@@ -1,6 +1,7 @@
 //! All ports: by name for `fvmd`, by token for epoll.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::Ipv4Addr;
 use std::ops::Bound;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -11,13 +12,17 @@ use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use super::bucket::RateLimit;
 use super::port::{Buffers, Port, Turn};
 use crate::control::{PortLog, PortState};
-use crate::dhcp::Binding;
+use crate::dhcp::{Binding, DnsName};
 
 #[derive(Debug)]
 pub(super) struct Ports {
     limit: RateLimit,
     tokens: BTreeMap<String, u64>,
     ports: HashMap<u64, Port>,
+    /// Ports by the addresses of the guests behind them.
+    addresses: HashMap<Ipv4Addr, u64>,
+    /// Another number whenever a port comes, goes or is bound anew.
+    state: u64,
     /// Ports that are not read for a while, by when they are read again.
     paused: BTreeSet<(Instant, u64)>,
     buffers: Buffers,
@@ -29,6 +34,8 @@ impl Ports {
             limit,
             tokens: BTreeMap::new(),
             ports: HashMap::new(),
+            addresses: HashMap::new(),
+            state: 0,
             paused: BTreeSet::new(),
             buffers: Buffers::new(),
         }
@@ -61,6 +68,8 @@ impl Ports {
             None => Port::new(name.to_owned(), socket, binding, self.limit),
         };
         self.tokens.insert(name.to_owned(), token);
+        self.addresses.insert(port.address(), token);
+        self.state += 1;
         self.ports.insert(token, port);
         Ok(())
     }
@@ -77,6 +86,8 @@ impl Ports {
     /// a copy.
     fn take(&mut self, epoll: &Epoll, token: u64) -> Option<Port> {
         let port = self.ports.remove(&token)?;
+        self.addresses.retain(|_, of| *of != token);
+        self.state += 1;
         self.paused.retain(|(_, paused)| *paused != token);
         if let Err(errno) = epoll.delete(port.socket()) {
             tracing::warn!(error = %errno, "cannot stop waiting on a port");
@@ -137,6 +148,29 @@ impl Ports {
             .map(Port::state)
             .collect();
         (states, rest.next().is_some())
+    }
+
+    /// What changes whenever [`Self::names`] may.
+    pub(super) fn state(&self) -> u64 {
+        self.state
+    }
+
+    /// The names of all guests with their addresses.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&DnsName, Ipv4Addr)> {
+        // In the order of the ports, so that of two equal names the same one always wins.
+        let ports = self
+            .tokens
+            .values()
+            .filter_map(|token| self.ports.get(token));
+        ports.flat_map(|port| port.names().iter().map(|name| (name, port.address())))
+    }
+
+    /// Notes a question to DNS with the port it came from, if it came from one.
+    pub(super) fn log_query(&mut self, address: Ipv4Addr, asked: &str, told: &str) {
+        let token = self.addresses.get(&address);
+        if let Some(port) = token.and_then(|token| self.ports.get_mut(token)) {
+            port.log_query(asked, told);
+        }
     }
 
     pub(super) fn log(&mut self, name: &str) -> Option<PortLog> {

@@ -1,7 +1,7 @@
 //! What `fvm-netd` gives up before it reads the first frame.
 //!
 //! A guest that found a hole in it would find a process without capabilities that can open no file,
-//! make no socket, start no program and send no signal: only read, answer, and wait.
+//! make no socket (those it has it can use), start no program and send no signal: only read, answer, and wait.
 
 use std::collections::BTreeMap;
 
@@ -35,6 +35,10 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_recvmsg,
     libc::SYS_sendmsg,
     libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    // Of TCP sockets that are there already, to servers of DNS.
+    libc::SYS_connect,
+    libc::SYS_getpeername,
     libc::SYS_getsockname,
     libc::SYS_getsockopt,
     libc::SYS_close,

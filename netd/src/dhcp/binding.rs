@@ -32,6 +32,10 @@ pub struct Binding {
     /// The guest's host name, without the domain.
     #[serde(default)]
     pub host_name: Option<DnsName>,
+    /// The guest's names in the domain that DNS is served for, each one label; its address is called by the
+    /// first.
+    #[serde(default)]
+    pub dns_names: Vec<DnsName>,
     /// The domain.
     #[serde(default)]
     pub domain_name: Option<DnsName>,
@@ -139,6 +143,7 @@ impl Binding {
             gateway: Some(server),
             dns_servers: Vec::new(),
             host_name: None,
+            dns_names: Vec::new(),
             domain_name: None,
             search_domains: Vec::new(),
             ntp_servers: Vec::new(),

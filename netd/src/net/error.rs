@@ -55,6 +55,16 @@ pub enum Error {
         /// Everything in the way.
         conflicts: Vec<Conflict>,
     },
+    /// A socket for DNS could not be opened.
+    #[error("cannot {action} {address}")]
+    DnsSocket {
+        /// What was being done, as a verb phrase.
+        action: &'static str,
+        /// At which address.
+        address: std::net::Ipv4Addr,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// `/dev/net/tun` failed.
     #[error("cannot {action} {name}")]
     Tun {

@@ -88,15 +88,18 @@ pub(super) fn remove(bridge: &str) -> Result<Vec<Change>, Error> {
     Ok(changes)
 }
 
-/// Forwarding chains of others that drop what no rule accepts; such a drop wins over our accept.
-pub(super) fn foreign_forward_drops() -> Result<Vec<Warning>, Error> {
+/// Chains of others that drop what no rule accepts, on the way through the host or into it; such a drop wins over
+/// our accept.
+pub(super) fn foreign_drops() -> Result<Vec<Warning>, Error> {
     let chains = list(&["list", "chains"])?;
     let is = |chain: &Value, key: &str, value: &str| {
         chain.get(key).and_then(Value::as_str) == Some(value)
     };
     Ok(objects(&chains, "chain")
         .filter(|chain| {
-            is(chain, "hook", "forward")
+            ["forward", "input"]
+                .iter()
+                .any(|hook| is(chain, "hook", hook))
                 && is(chain, "policy", "drop")
                 && !is(chain, "table", NFT_TABLE)
                 && ["ip", "inet"]
@@ -105,8 +108,10 @@ pub(super) fn foreign_forward_drops() -> Result<Vec<Warning>, Error> {
         })
         .map(|chain| {
             let part = |key| chain.get(key).and_then(Value::as_str).unwrap_or_default();
-            Warning::ForwardPolicyDrop {
-                chain: format!("{} {} {}", part("family"), part("table"), part("name")),
+            let name = format!("{} {} {}", part("family"), part("table"), part("name"));
+            match is(chain, "hook", "input") {
+                true => Warning::InputPolicyDrop { chain: name },
+                false => Warning::ForwardPolicyDrop { chain: name },
             }
         })
         .collect())

@@ -7,6 +7,7 @@
 mod admission;
 mod bridge;
 mod conflict;
+mod dns_socket;
 mod error;
 mod firewall;
 mod link;
@@ -21,11 +22,12 @@ mod tap;
 
 pub use admission::{Admission, DropCounter, admit, admitted, drop_counters, expel};
 pub use conflict::{Conflict, check_conflicts};
+pub use dns_socket::DnsSockets;
 pub use error::{Error, NftFailure};
 pub use network::{
     Change, EnsureReport, Network, RemoveOptions, RemoveReport, Warning, ensure_network,
     remove_network, warnings,
 };
-pub use resolver::{ResolverError, host_resolvers};
+pub use resolver::{ResolverError, forwarders, host_resolvers};
 pub use socket::dhcp_socket;
 pub use tap::{Tap, TapOptions, create_tap, list_taps, remove_tap, set_tap_mtu};

@@ -106,6 +106,11 @@ pub enum Warning {
         /// The chain, as `family table chain`.
         chain: String,
     },
+    /// The same for what comes to the host itself.
+    InputPolicyDrop {
+        /// The chain, as `family table chain`.
+        chain: String,
+    },
 }
 
 impl fmt::Display for Warning {
@@ -119,6 +124,11 @@ impl fmt::Display for Warning {
                 f,
                 "the nftables chain {chain} drops forwarded packets by default and may keep guests \
                  from the outside"
+            ),
+            Warning::InputPolicyDrop { chain } => write!(
+                f,
+                "the nftables chain {chain} drops what comes to the host by default: unless it accepts UDP and TCP \
+                 port 53 from guests, they reach no DNS server here (network.dns names others)"
             ),
         }
     }
@@ -187,7 +197,7 @@ pub fn ensure_network(network: &Network) -> Result<EnsureReport, Error> {
     }
     let mut warnings = warnings()?;
     if !network.nat {
-        warnings.retain(|warning| *warning == Warning::BridgeCallsIptables);
+        warnings.retain(|warning| !matches!(warning, Warning::ForwardPolicyDrop { .. }));
     }
     Ok(EnsureReport { changes, warnings })
 }
@@ -198,7 +208,7 @@ pub fn warnings() -> Result<Vec<Warning>, Error> {
     if sysctl::bridge_calls_iptables()? {
         warnings.push(Warning::BridgeCallsIptables);
     }
-    warnings.extend(firewall::foreign_forward_drops()?);
+    warnings.extend(firewall::foreign_drops()?);
     Ok(warnings)
 }
 

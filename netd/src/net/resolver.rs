@@ -26,6 +26,21 @@ pub fn host_resolvers() -> Result<Vec<Ipv4Addr>, ResolverError> {
     resolvers_from(Path::new(RESOLV_CONF), Path::new(RESOLVED_UPSTREAM))
 }
 
+/// Whom a DNS server on this host asks about names that it does not know: what [`host_resolvers`] gives, and if
+/// there is none, resolvers on the host's own loopback.
+pub fn forwarders() -> Result<Vec<Ipv4Addr>, ResolverError> {
+    forwarders_from(Path::new(RESOLV_CONF), Path::new(RESOLVED_UPSTREAM))
+}
+
+fn forwarders_from(first: &Path, upstream: &Path) -> Result<Vec<Ipv4Addr>, ResolverError> {
+    let servers = resolvers_from(first, upstream)?;
+    if servers.is_empty() {
+        Ok(named(&read(first)?))
+    } else {
+        Ok(servers)
+    }
+}
+
 fn resolvers_from(first: &Path, upstream: &Path) -> Result<Vec<Ipv4Addr>, ResolverError> {
     let servers = reachable(&read(first)?);
     if servers.is_empty() {
@@ -46,8 +61,15 @@ fn read(path: &Path) -> Result<String, ResolverError> {
     }
 }
 
-/// The `nameserver` lines of resolv.conf(5) that hold a usable IPv4 address.
+/// Those of them that a guest can reach too.
 fn reachable(text: &str) -> Vec<Ipv4Addr> {
+    let mut servers = named(text);
+    servers.retain(|address| !address.is_loopback());
+    servers
+}
+
+/// The `nameserver` lines of resolv.conf(5) that hold a usable IPv4 address.
+fn named(text: &str) -> Vec<Ipv4Addr> {
     let mut servers: Vec<Ipv4Addr> = Vec::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -57,8 +79,7 @@ fn reachable(text: &str) -> Vec<Ipv4Addr> {
         let Some(address) = words.next().and_then(|word| word.parse::<Ipv4Addr>().ok()) else {
             continue;
         };
-        let usable = !address.is_loopback() && !address.is_unspecified();
-        if usable && !servers.contains(&address) {
+        if !address.is_unspecified() && !servers.contains(&address) {
             servers.push(address);
         }
     }
@@ -103,6 +124,17 @@ mod tests {
             [""; 0]
         );
         assert_eq!(resolvers(Some(stub), None), [""; 0]);
+    }
+
+    #[test]
+    fn a_forwarder_asks_the_loopback_if_nobody_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = [dir.path().join("resolv.conf"), dir.path().join("upstream")];
+        std::fs::write(&paths[0], "nameserver 127.0.0.53\n").unwrap();
+        let found = || forwarders_from(&paths[0], &paths[1]).unwrap();
+        assert_eq!(found(), [Ipv4Addr::new(127, 0, 0, 53)]);
+        std::fs::write(&paths[1], "nameserver 10.0.0.2\n").unwrap();
+        assert_eq!(found(), [Ipv4Addr::new(10, 0, 0, 2)]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use nftables::stmt::{Accept, Counter, Drop, JumpTarget, Match, Operator, Stateme
 use nftables::types::{NfChainType, NfHook};
 
 use super::Network;
+use crate::dns::DNS_PORT;
 use crate::names::LINK_PREFIX;
 
 /// Set of `port . Ethernet address`: what a port may send from.
@@ -187,6 +188,17 @@ pub(super) fn network_chains(network: &Network) -> Vec<ChainPlan> {
             Statement::Masquerade(None),
         ]);
     }
+    // The DNS server there is for guests and the host: a kernel takes packets for its addresses from any side.
+    let gateway = network.gateway.to_string();
+    let input = ["udp", "tcp"].map(|protocol| {
+        vec![
+            is(payload("ip", "daddr"), &gateway),
+            is_number(protocol, "dport", u32::from(DNS_PORT)),
+            is_not(iifname(), bridge),
+            is_not(iifname(), "lo"),
+            drop(),
+        ]
+    });
     let chain = |name: &str, kind, hook, priority, rules| ChainPlan {
         name: chain_name(name, bridge),
         hook: Some(Hook {
@@ -197,6 +209,13 @@ pub(super) fn network_chains(network: &Network) -> Vec<ChainPlan> {
         rules,
     };
     vec![
+        chain(
+            "input",
+            NfChainType::Filter,
+            NfHook::Input,
+            INET_FILTER,
+            input.into(),
+        ),
         chain(
             "forward",
             NfChainType::Filter,
@@ -215,8 +234,9 @@ pub(super) fn network_chains(network: &Network) -> Vec<ChainPlan> {
 }
 
 /// The names of the chains that [`network_chains`] gives for a bridge.
-pub(super) fn network_chain_names(bridge: &str) -> [String; 2] {
+pub(super) fn network_chain_names(bridge: &str) -> [String; 3] {
     [
+        chain_name("input", bridge),
         chain_name("forward", bridge),
         chain_name("postrouting", bridge),
     ]

@@ -337,12 +337,13 @@ fn another_users_process_is_turned_away() {
     std::fs::set_permissions(lab.dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let script = "socket(S, AF_UNIX, SOCK_SEQPACKET, 0) or die $!; \
                   connect(S, sockaddr_un($ARGV[0])) or die $!; \
-                  send(S, '{\"id\":1,\"request\":\"hello\",\"version\":1}', 0) or die $!; \
+                  send(S, '{\"id\":1,\"request\":\"hello\",\"version\":'.$ARGV[1].'}', 0) or die $!; \
                   recv(S, $said, 1000, 0); print $said";
     let said_to = |uid: u32| {
         let output = Command::new("perl")
             .args(["-MSocket", "-e", script])
             .arg(&netd.socket)
+            .arg(fvm_netd::control::PROTOCOL_VERSION.to_string())
             .uid(uid)
             .gid(uid)
             .stdin(Stdio::null())

@@ -17,6 +17,7 @@ mod activation;
 mod clients;
 mod control;
 mod cycles;
+mod dns;
 mod isolation;
 mod lab;
 mod leases;

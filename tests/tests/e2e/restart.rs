@@ -52,6 +52,8 @@ fn vms_run_on_while_the_daemons_are_restarted() -> Result<()> {
     // Its lease renews, with a server that has been told everything anew.
     host.ok("kill -9 $(systemctl show -p MainPID --value fvm-netd)")?;
     renewal(&host, "after fvm-netd was killed")?;
+    let named = ssh(&host, 42, "nslookup vm42.fvm.internal")?;
+    ensure!(named.contains("192.168.22.42"), "no DNS: {named}");
     host.ok("systemctl restart fvm-netd")?;
     renewal(&host, "after fvm-netd was restarted")?;
 

@@ -26,6 +26,25 @@ fn a_vm_lives_and_leaves_nothing() -> Result<()> {
     );
     ensure!(info["address"] == "192.168.22.42", "{info}");
 
+    // It knows its own name and address by DNS, by its libc and by another client; the host can ask too.
+    ssh(&host, 42, "ping -c 1 -W 20 vm42.fvm.internal")?;
+    let named = ssh(&host, 42, "nslookup fvm-debian-42.fvm.internal")?;
+    ensure!(named.contains("192.168.22.42"), "{named}");
+    let back = ssh(&host, 42, "nslookup 192.168.22.42")?;
+    ensure!(back.contains("fvm-debian-42.fvm.internal"), "{back}");
+    let trace = host.ok("fvm net trace 42 --last")?;
+    ensure!(
+        trace.contains("DHCP  DISCOVER -> OFFER 192.168.22.42")
+            && trace.contains("DNS   A fvm-debian-42.fvm.internal. -> 192.168.22.42"),
+        "{trace}"
+    );
+    let servers = host.ok("ss -Hlunt 'sport = :53'")?;
+    ensure!(
+        servers.lines().all(|line| line.contains("192.168.22.1:53"))
+            && servers.lines().count() == 2,
+        "bound elsewhere too: {servers}"
+    );
+
     // The console replays what was printed before, takes what is typed, and `^]` leaves it.
     let console =
         host.ok("{ sleep 2; printf '\necho $((6*7))-typed\n'; } | fvm console 42 --timeout 12s")?;

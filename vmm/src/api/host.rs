@@ -89,6 +89,9 @@ pub struct NetworkReport {
     pub first_number: u32,
     /// The highest number a VM may have.
     pub last_number: u32,
+    /// Why the gateway serves no DNS to guests, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_trouble: Option<String>,
 }
 
 /// Whether the processor's virtualisation can be used.

@@ -70,6 +70,8 @@ impl LeaseList {
 pub enum NetProtocol {
     /// DHCP
     Dhcp,
+    /// DNS
+    Dns,
 }
 
 /// One request of a guest and what became of it.

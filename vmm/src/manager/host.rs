@@ -38,6 +38,8 @@ pub(super) struct Host {
     pub(super) config: Config,
     pub(super) id: HostId,
     pub(super) network: net::Network,
+    /// Why no DNS is served to guests, if so.
+    pub(super) dns_trouble: Option<String>,
     pub(super) pool: Pool,
     /// All of the host's memory.
     pub(super) memory_mib: u64,
@@ -75,9 +77,11 @@ impl Host {
             .map_err(|error| failed(format!("naming a card of VM {vm}"), &error))
     }
 
-    /// DNS servers for guests: those configured, else the host's.
+    /// DNS servers for guests: those configured, else fvm's own, else the host's.
     pub(super) fn dns(&self) -> Result<Vec<Ipv4Addr>> {
-        if self.config.dns.is_empty() {
+        if self.config.dns.is_empty() && self.dns_trouble.is_none() {
+            Ok(vec![self.network.gateway])
+        } else if self.config.dns.is_empty() {
             net::host_resolvers().map_err(|error| failed("finding DNS servers for guests", &error))
         } else {
             Ok(self.config.dns.clone())
@@ -210,6 +214,7 @@ impl Manager {
                     gateway: host.network.gateway,
                     first_number: host.config.first_number,
                     last_number: host.config.last_number,
+                    dns_trouble: host.dns_trouble.clone(),
                 });
                 report.trouble = self
                     .netd
@@ -288,6 +293,13 @@ impl Manager {
         for warning in &report.warnings {
             tracing::warn!("{warning}");
         }
+        // Opened for good when fvm-netd gets them; what another program has is found out now.
+        let dns_trouble = net::DnsSockets::open(network.gateway)
+            .err()
+            .map(|error| failed("no DNS for guests", &error).message);
+        if let Some(trouble) = &dns_trouble {
+            tracing::warn!("{trouble}: they are told the host's servers");
+        }
         let mut spec = pool_spec(&row)?;
         spec.low_water = config.pool.low_water(spec.data_size);
         let pool = Pool::activate(spec).map_err(|error| {
@@ -309,6 +321,7 @@ impl Manager {
             config,
             id,
             network,
+            dns_trouble,
             pool,
             memory_mib,
         })))

@@ -8,7 +8,7 @@ use crate::{
     },
     store::VmRow,
 };
-use fvm_netd::control::{LoggedExchange, PortLog};
+use fvm_netd::control::PortLog;
 
 impl Manager {
     /// Every VM's address: what its guest asked last, what it was told, and when it renews.
@@ -66,11 +66,7 @@ impl Manager {
             vm: number,
             state,
             served: log.is_some(),
-            messages: log
-                .iter()
-                .flat_map(|log| &log.exchanges)
-                .map(message)
-                .collect(),
+            messages: log.as_ref().map(messages).unwrap_or_default(),
         })
     }
 
@@ -83,13 +79,26 @@ impl Manager {
     }
 }
 
-fn message(logged: &LoggedExchange) -> NetMessage {
-    let exchange = netd::exchange(logged);
-    NetMessage {
+/// All that was said, in its order.
+fn messages(log: &PortLog) -> Vec<NetMessage> {
+    let dhcp = log.exchanges.iter().map(|logged| {
+        let exchange = netd::exchange(logged);
+        NetMessage {
+            number: logged.number,
+            at_ms: exchange.at_ms,
+            protocol: NetProtocol::Dhcp,
+            asked: exchange.asked,
+            answered: exchange.answered,
+        }
+    });
+    let dns = log.queries.iter().map(|logged| NetMessage {
         number: logged.number,
-        at_ms: exchange.at_ms,
-        protocol: NetProtocol::Dhcp,
-        asked: exchange.asked,
-        answered: exchange.answered,
-    }
+        at_ms: logged.at_unix_ms,
+        protocol: NetProtocol::Dns,
+        asked: logged.asked.clone(),
+        answered: logged.told.clone(),
+    });
+    let mut all: Vec<NetMessage> = dhcp.chain(dns).collect();
+    all.sort_by_key(|message| message.number);
+    all
 }

@@ -20,6 +20,7 @@ mod content;
 mod control;
 mod create;
 mod delete;
+mod dns;
 mod doctor;
 mod error;
 mod examine;

@@ -5,7 +5,7 @@
 //! from a VM's row. A thread watches the connection; when it breaks, it connects anew and tells all.
 
 use super::{
-    Manager,
+    Manager, dns,
     error::{Result, failed},
     host::Host,
 };
@@ -17,6 +17,7 @@ use fvm_netd::{
     MacAddr,
     control::{Client, ClientError, LoggedExchange, PortBinding, PortLog},
     dhcp::{Binding, DnsName, LeaseTimes, Outcome},
+    dns::DnsConfig,
     names::Nic,
     net,
 };
@@ -26,7 +27,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long `fvm-netd` may take to answer; systemd may have to start it first, on a host that is busy.
@@ -43,10 +44,14 @@ pub(super) struct Netd {
 }
 
 #[derive(Debug, Default)]
-struct Link {
+pub(super) struct Link {
     client: Option<Client>,
     /// What is to be served: the ports of VMs that run or are about to.
     ports: BTreeMap<String, Binding>,
+    /// The DNS that is to be served.
+    pub(super) dns: Option<DnsConfig>,
+    /// When it was last looked at whether the host still asks the same servers.
+    pub(super) servers_checked: Option<Instant>,
 }
 
 impl Netd {
@@ -57,13 +62,13 @@ impl Netd {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Link> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Link> {
         // The worst that a panic leaves is a connection in disorder, which is then made anew.
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Calls; with a connection that was made anew, and told all ports, if there was none.
-    fn call<T>(
+    pub(super) fn call<T>(
         &self,
         link: &mut Link,
         ask: impl Fn(&mut Client) -> std::result::Result<T, ClientError>,
@@ -82,6 +87,9 @@ impl Netd {
         let mut client =
             Client::connect(&self.socket, TIMEOUT).map_err(|error| unreachable(&error))?;
         resync(&mut client, &link.ports)?;
+        if let Some(dns) = &link.dns {
+            dns::serve_dns(&mut client, dns);
+        }
         let result = ask(&mut client).map_err(|error| failed("fvm-netd", &error));
         link.client = Some(client);
         result
@@ -113,9 +121,14 @@ impl Netd {
             .map(drop)
     }
 
-    /// Has exactly these ports served.
-    pub(super) fn set_ports(&self, ports: impl IntoIterator<Item = Port>) -> Result<()> {
+    /// Has exactly these ports served, and this DNS.
+    pub(super) fn set_ports(
+        &self,
+        ports: impl IntoIterator<Item = Port>,
+        dns: Option<DnsConfig>,
+    ) -> Result<()> {
         let mut link = self.lock();
+        link.dns = dns;
         link.ports = ports
             .into_iter()
             .map(|port| (port.name, port.binding))
@@ -149,7 +162,7 @@ impl Netd {
     fn mend(&self) -> Result<bool> {
         let mut link = self.lock();
         let broken = link.client.as_ref().is_none_or(Client::is_disconnected);
-        if !broken || link.ports.is_empty() {
+        if !broken || (link.ports.is_empty() && link.dns.is_none()) {
             return Ok(false);
         }
         self.call(&mut link, |_| Ok(())).map(|()| true)
@@ -273,7 +286,9 @@ fn binding(host: &Host, vm: &VmRow, mac: MacAddr) -> Result<Binding> {
     };
     let config = &host.config;
     binding.dns_servers = host.dns()?;
-    binding.host_name = Some(name(&host_name(&vm.name, vm.number))?);
+    let host_name = name(&host_name(&vm.name, vm.number))?;
+    binding.dns_names = vec![host_name.clone(), name(&short_name(vm.number))?];
+    binding.host_name = Some(host_name);
     binding.domain_name = Some(name(&config.domain)?);
     binding.lease = LeaseTimes::of_lease(config.lease_time_s)
         .map_err(|error| failed("the lease time", &error))?;
@@ -308,6 +323,14 @@ pub(super) fn host_name(vm_name: &str, number: VmNumber) -> String {
     }
 }
 
+/// What a VM is called by its number: `vm42`, or `base`.
+fn short_name(number: VmNumber) -> String {
+    match number.is_base() {
+        true => "base".to_owned(),
+        false => format!("vm{number}"),
+    }
+}
+
 /// Gives a running VM's tap the network's MTU: what its guest is told, its port must carry.
 fn follow_mtu(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<()> {
     let (place, _) = place(host, vm, nic)?;
@@ -335,7 +358,7 @@ impl Manager {
                 }
             }
         }
-        self.netd.set_ports(ports)
+        self.netd.set_ports(ports, dns::config(host)?)
     }
 
     /// Watches the connection to `fvm-netd` as long as the manager is there.
@@ -351,6 +374,9 @@ impl Manager {
 fn watch(manager: &Weak<Manager>) {
     let mut complained = false;
     while let Some(manager) = manager.upgrade() {
+        if let Err(error) = manager.netd.follow_servers() {
+            tracing::debug!(error = %error.message, "DNS servers not looked up");
+        }
         match manager.netd.mend() {
             Ok(true) => {
                 tracing::info!("fvm-netd was restarted and knows every port again");

@@ -64,6 +64,9 @@ impl Manager {
             .store
             .setting(super::init::IP_FORWARD_IS_OURS)?
             .is_some();
+        if let Err(error) = self.netd.end_dns() {
+            tracing::warn!(error = %error.message, "DNS goes with fvm-netd");
+        }
         let report = net::remove_network(
             &network,
             net::RemoveOptions {

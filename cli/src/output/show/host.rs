@@ -83,10 +83,14 @@ fn pool(pool: &PoolReport) -> Cell {
 }
 
 fn network(network: &NetworkReport) -> Cell {
-    cell(format!(
+    let text = format!(
         "{}, {}, gateway {}, VMs {}-{}",
         network.name, network.subnet, network.gateway, network.first_number, network.last_number
-    ))
+    );
+    match &network.dns_trouble {
+        None => cell(text),
+        Some(trouble) => cell(format!("{text}; {trouble}")).tone(Tone::Warn),
+    }
 }
 
 fn kvm(kvm: &KvmReport) -> Cell {
@@ -154,6 +158,7 @@ mod tests {
                 gateway: [192, 168, 22, 1].into(),
                 first_number: 20,
                 last_number: 220,
+                dns_trouble: None,
             }),
             kvm: KvmReport {
                 works: false,

@@ -21,6 +21,7 @@ fn clock(at_ms: u64) -> String {
 pub(crate) fn message_line(message: &NetMessage) -> String {
     let protocol = match message.protocol {
         NetProtocol::Dhcp => "DHCP",
+        NetProtocol::Dns => "DNS ",
     };
     format!(
         "{}  {protocol}  {} -> {}",

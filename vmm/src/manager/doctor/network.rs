@@ -47,8 +47,21 @@ fn foreign(root: &Path, warning: &net::Warning) -> Finding {
         net::Warning::BridgeCallsIptables => {
             finding.fix("sudo sysctl net.bridge.bridge-nf-call-iptables=0")
         }
+        net::Warning::InputPolicyDrop { chain } => finding.fix(let_in(root, chain)),
         net::Warning::ForwardPolicyDrop { chain } => finding.fix(mend_drop(root, chain)),
     }
+}
+
+/// What lets guests' questions to DNS into the host.
+fn let_in(root: &Path, chain: &str) -> String {
+    let ufw = fs::read_to_string(root.join("etc/ufw/ufw.conf")).unwrap_or_default();
+    if ufw.lines().any(|line| line.trim() == "ENABLED=yes") {
+        return "sudo ufw allow in on fvm0 to any port 53".into();
+    }
+    format!(
+        "sudo nft insert rule {chain} iifname fvm0 udp dport 53 accept; \
+         sudo nft insert rule {chain} iifname fvm0 tcp dport 53 accept"
+    )
 }
 
 /// What lets guests' packets through a chain of this name.
@@ -94,5 +107,14 @@ mod tests {
         fs::create_dir_all(root.path().join("sys/class/net/docker0")).unwrap();
         assert!(mend_drop(root.path(), docker).contains("DOCKER-USER"));
         assert!(mend_drop(root.path(), "inet firewalld filter_FORWARD").contains("firewall-cmd"));
+
+        let input = "ip filter INPUT";
+        assert!(let_in(root.path(), input).starts_with("sudo nft insert rule ip filter INPUT"));
+        fs::create_dir_all(root.path().join("etc/ufw")).unwrap();
+        let conf = root.path().join("etc/ufw/ufw.conf");
+        fs::write(&conf, "# ufw\nENABLED=no\n").unwrap();
+        assert!(let_in(root.path(), input).starts_with("sudo nft"));
+        fs::write(&conf, "# ufw\nENABLED=yes\n").unwrap();
+        assert!(let_in(root.path(), input).starts_with("sudo ufw allow"));
     }
 }

@@ -40,6 +40,17 @@ impl Manager {
                     .fix("sudo systemctl restart fvm-netd.socket fvm-netd.service")
             }
         });
+        findings.push(match &host.dns_trouble {
+            None => Finding::ok("DNS for guests", format!("served at {}", host.network.gateway)),
+            Some(trouble) => Finding::warning(
+                "DNS for guests",
+                format!("{trouble}: guests know no names of VMs, and ask the host's servers"),
+            )
+            .fix(format!(
+                "`sudo ss -lntup 'sport = 53'` shows what has port 53; have it leave {}, then sudo systemctl restart fvmd",
+                host.network.gateway
+            )),
+        });
         findings.push(match self.left_over(&host) {
             Ok(left) if left.is_empty() => Finding::ok("left over", "nothing"),
             Ok(left) => Finding::warning(

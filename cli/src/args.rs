@@ -161,6 +161,8 @@ pub(crate) enum Command {
     /// Write manual pages and completion scripts, for packages
     #[command(hide = true)]
     Generate(commands::generate::Generate),
+    /// Have ports of this host lead to VMs
+    Forward(commands::forward::Forward),
     /// Show leases, and what guests ask and are told
     Net(commands::net::Net),
     /// Log in to a VM, or run a command in it

@@ -13,6 +13,7 @@ pub(crate) mod dumpxml;
 mod each;
 pub(crate) mod exec;
 pub(crate) mod export;
+pub(crate) mod forward;
 pub(crate) mod generate;
 pub(crate) mod image;
 mod image_check;
@@ -126,6 +127,7 @@ impl Command {
             Self::Info(command) => command.run(context).await,
             Self::Dumpxml(command) => command.run(context).await,
             Self::Template(command) => command.run(context).await,
+            Self::Forward(command) => command.run(context).await,
             Self::Net(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
             Self::Exec(command) => command.run(context).await,

@@ -25,8 +25,8 @@ pub use conflict::{Conflict, check_conflicts};
 pub use dns_socket::DnsSockets;
 pub use error::{Error, NftFailure};
 pub use network::{
-    Change, EnsureReport, Network, RemoveOptions, RemoveReport, Warning, ensure_network,
-    remove_network, warnings,
+    Change, EnsureReport, Forward, Network, Protocol, RemoveOptions, RemoveReport, Warning,
+    ensure_forwards, ensure_network, remove_network, warnings,
 };
 pub use resolver::{ResolverError, forwarders, host_resolvers};
 pub use socket::dhcp_socket;

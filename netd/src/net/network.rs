@@ -23,6 +23,42 @@ pub struct Network {
     pub mtu: u32,
     /// Give guests a way out behind the host's address.
     pub nat: bool,
+    /// Ports of the host that lead to guests.
+    #[serde(default)]
+    pub forwards: Vec<Forward>,
+}
+
+/// A port of the host that leads to a port of a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The host's port, at each of its addresses but those of its loopback and of this network.
+    pub host_port: u16,
+    /// The guest's address.
+    pub address: Ipv4Addr,
+    /// The guest's port.
+    pub port: u16,
+}
+
+/// A protocol with ports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+impl Protocol {
+    /// Its name in lower case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
 }
 
 /// Something that was changed on the host.
@@ -210,6 +246,12 @@ pub fn warnings() -> Result<Vec<Warning>, Error> {
     }
     warnings.extend(firewall::foreign_drops()?);
     Ok(warnings)
+}
+
+/// Makes the network's port forwards, and with them all of its rules, what they ought to be.
+pub fn ensure_forwards(network: &Network) -> Result<Vec<Change>, Error> {
+    network.validate()?;
+    firewall::ensure(network)
 }
 
 /// Takes away what [`ensure_network`] made; what is not there is no failure.

@@ -4,14 +4,19 @@
 //! the guest's own addresses, or speaks as a server or router, is counted and dropped. `inet fvm`
 //! does address translation and keeps connections from outside away from guests behind it.
 
+use std::collections::HashSet;
+
 use nftables::expr::{
-    CT, Expression, Meta, MetaKey, NamedExpression, Payload, PayloadField, Prefix,
+    CT, Expression, Fib, FibFlag, FibResult, Meta, MetaKey, NamedExpression, Payload, PayloadField,
+    Prefix,
 };
 use nftables::schema::SetType;
-use nftables::stmt::{Accept, Counter, Drop, JumpTarget, Match, Operator, Statement};
+use nftables::stmt::{
+    Accept, Counter, Drop, JumpTarget, Match, NAT, NATFamily, Operator, Statement,
+};
 use nftables::types::{NfChainType, NfHook};
 
-use super::Network;
+use super::{Forward, Network};
 use crate::dns::DNS_PORT;
 use crate::names::LINK_PREFIX;
 
@@ -72,9 +77,10 @@ pub(super) struct ChainPlan {
 
 /// `NF_BR_PRI_FILTER_BRIDGED` (`linux/netfilter_bridge.h`).
 const BRIDGE_FILTER: i32 = -200;
-/// `NF_IP_PRI_FILTER` and `NF_IP_PRI_NAT_SRC` (`linux/netfilter_ipv4.h`).
+/// `NF_IP_PRI_FILTER`, `NF_IP_PRI_NAT_SRC` and `NF_IP_PRI_NAT_DST` (`linux/netfilter_ipv4.h`).
 const INET_FILTER: i32 = 0;
 const INET_SRCNAT: i32 = 100;
+const INET_DSTNAT: i32 = -100;
 
 /// The chains of the bridge table, those jumped to first. The same for all networks.
 pub(super) fn bridge_chains() -> Vec<ChainPlan> {
@@ -208,7 +214,48 @@ pub(super) fn network_chains(network: &Network) -> Vec<ChainPlan> {
         }),
         rules,
     };
+    // From outside, and from the host itself to its own addresses. Guests reach each other without it. A packet
+    // for the loopback cannot leave it.
+    let forwards = |from: fn(&str) -> Statement<'static>| {
+        let rule = move |forward: &Forward| {
+            let protocol = forward.protocol.as_str();
+            vec![
+                from(bridge),
+                is_number(protocol, "dport", u32::from(forward.host_port)),
+                compare(
+                    Expression::Named(NamedExpression::Fib(Fib {
+                        result: FibResult::Type,
+                        flags: HashSet::from([FibFlag::Daddr]),
+                    })),
+                    Operator::EQ,
+                    text("local"),
+                ),
+                compare(payload("ip", "daddr"), Operator::NEQ, loopback()),
+                Statement::DNAT(Some(NAT {
+                    addr: Some(text(&forward.address.to_string())),
+                    family: Some(NATFamily::IP),
+                    port: Some(Expression::Number(u32::from(forward.port))),
+                    flags: None,
+                })),
+            ]
+        };
+        network.forwards.iter().map(rule).collect::<Vec<_>>()
+    };
     vec![
+        chain(
+            "prerouting",
+            NfChainType::NAT,
+            NfHook::Prerouting,
+            INET_DSTNAT,
+            forwards(|bridge| is_not(iifname(), bridge)),
+        ),
+        chain(
+            "output",
+            NfChainType::NAT,
+            NfHook::Output,
+            INET_DSTNAT,
+            forwards(|_| is(meta(MetaKey::Nfproto), "ipv4")),
+        ),
         chain(
             "input",
             NfChainType::Filter,
@@ -234,8 +281,10 @@ pub(super) fn network_chains(network: &Network) -> Vec<ChainPlan> {
 }
 
 /// The names of the chains that [`network_chains`] gives for a bridge.
-pub(super) fn network_chain_names(bridge: &str) -> [String; 3] {
+pub(super) fn network_chain_names(bridge: &str) -> [String; 5] {
     [
+        chain_name("prerouting", bridge),
+        chain_name("output", bridge),
         chain_name("input", bridge),
         chain_name("forward", bridge),
         chain_name("postrouting", bridge),
@@ -244,6 +293,14 @@ pub(super) fn network_chain_names(bridge: &str) -> [String; 3] {
 
 fn chain_name(what: &str, bridge: &str) -> String {
     format!("{what}-{bridge}")
+}
+
+/// Everything that never leaves the host (RFC 1122, section 3.2.1.3).
+fn loopback() -> Expression<'static> {
+    Expression::Named(NamedExpression::Prefix(Prefix {
+        addr: Box::new(text("127.0.0.0")),
+        len: 8,
+    }))
 }
 
 /// A text as an expression.

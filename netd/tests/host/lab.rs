@@ -74,6 +74,7 @@ impl Lab {
             gateway: Ipv4Addr::new(192, 168, 22, 1),
             mtu: 1500,
             nat: true,
+            forwards: Vec::new(),
         };
         let dir = tempfile::tempdir().unwrap();
         // `fvm-netd` makes its socket here as its own user.

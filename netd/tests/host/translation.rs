@@ -1,7 +1,9 @@
 //! The way out, through the host, to a network outside it.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+
+use fvm_netd::net::{Forward, Protocol, RemoveOptions, ensure_forwards, remove_network};
 
 use crate::lab::{Lab, Namespace, SOON, ip};
 
@@ -116,4 +118,81 @@ fn nobody_outside_opens_a_connection_to_a_guest() {
         .run(|| TcpStream::connect_timeout(&at, SOON))
         .unwrap();
     assert_eq!(listener.accept().unwrap().1.ip(), OUTSIDE);
+}
+
+/// What a server says to whom it is asked by, over UDP.
+fn datagram_seen_by(
+    server: &Namespace,
+    at: SocketAddr,
+    client: &Namespace,
+    asked: SocketAddr,
+) -> IpAddr {
+    let socket = server.run(|| UdpSocket::bind(at).unwrap());
+    let there = client.run(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    for socket in [&socket, &there] {
+        socket.set_read_timeout(Some(SOON)).unwrap();
+    }
+    there.connect(asked).unwrap();
+    there.send(b"q").unwrap();
+    let mut byte = [0];
+    let (_, from) = socket.recv_from(&mut byte).unwrap();
+    socket.send_to(b"a", from).unwrap();
+    assert_eq!(there.recv(&mut byte).unwrap(), 1);
+    from.ip()
+}
+
+#[test]
+fn a_port_of_the_host_leads_to_a_guest() {
+    let Some(lab) = Lab::new("a_port_of_the_host_leads_to_a_guest", &[]) else {
+        return;
+    };
+    let (outside, guest, other) = (outside(&lab), guest(&lab, 42), guest(&lab, 43));
+    let host = Namespace::current();
+    ip(&["link", "set", "lo", "up"]);
+    let inner = SocketAddr::from((lab.address(42), 7000));
+    let listener = guest.run(|| TcpListener::bind(inner).unwrap());
+    let forward = |protocol| Forward {
+        protocol,
+        host_port: 2242,
+        address: lab.address(42),
+        port: 7000,
+    };
+    let try_from = |from: &Namespace, address: Ipv4Addr| {
+        from.run(|| TcpStream::connect_timeout(&SocketAddr::from((address, 2242)), SOON))
+    };
+    assert!(
+        try_from(&outside, HOST).is_err(),
+        "not before it is asked for"
+    );
+
+    let mut network = lab.network.clone();
+    network.forwards = vec![forward(Protocol::Tcp)];
+    assert!(!ensure_forwards(&network).unwrap().is_empty());
+    assert!(
+        ensure_forwards(&network).unwrap().is_empty(),
+        "the second time"
+    );
+    try_from(&outside, HOST).unwrap();
+    assert_eq!(
+        listener.accept().unwrap().1.ip(),
+        OUTSIDE,
+        "the guest sees who it is"
+    );
+    try_from(&host, HOST).unwrap();
+    listener.accept().unwrap();
+    for (from, address) in [
+        (&host, Ipv4Addr::LOCALHOST),
+        (&other, lab.network.gateway),
+        (&outside, OUTSIDE),
+    ] {
+        assert!(try_from(from, address).is_err(), "{address}");
+    }
+
+    network.forwards = vec![forward(Protocol::Udp)];
+    ensure_forwards(&network).unwrap();
+    assert!(try_from(&outside, HOST).is_err(), "no more");
+    let asked = SocketAddr::from((HOST, 2242));
+    assert_eq!(datagram_seen_by(&guest, inner, &outside, asked), OUTSIDE);
+    let report = remove_network(&network, RemoveOptions::default());
+    assert!(report.failures.is_empty(), "{report:?}");
 }

@@ -92,11 +92,20 @@ fn owners_only(host: &LabHost) -> Result<()> {
          runuser -u bob -- fvm note 44 'the mail server'
          sed -i 's/^owner_only = false/owner_only = true/' /etc/fvm/fvm.toml && fvm init --yes")?;
     ensure!(host.ok("fvm list")?.contains("0d  the mail server"));
+    host.ok("runuser -u ann -- fvm forward add 2244:44:22")?;
+    refused(
+        host,
+        "runuser -u ann -- fvm forward add 80:44:80",
+        4,
+        &["root alone"],
+    )?;
     for (command, words) in [
         ("delete 44", &["not yours", "ann"][..]),
         ("delete 44 --force", &["not yours", "root alone"]),
         ("stop 44", &["not yours"]),
         ("note 44 mine", &["not yours"]),
+        ("forward add 2245:44:22", &["not yours"]),
+        ("forward delete 2244", &["not yours"]),
         ("resize 44 +1G", &["not yours"]),
     ] {
         refused(host, &format!("runuser -u bob -- fvm {command}"), 4, words)?;
@@ -113,6 +122,8 @@ fn owners_only(host: &LabHost) -> Result<()> {
     for line in [
         "audit: ann: create VM 44 of debian: done",
         "audit: bob: note VM 44: done",
+        "audit: ann: add_forward TCP port 2244 to port 22 of VM 44: done",
+        "audit: bob: delete_forward TCP port 2244: Refused: VM 44 is not yours",
         "audit: bob: delete VM 44: 0 done, 1 not: 44: Refused: VM 44 is not yours",
         "audit: root: delete VM 44: done",
     ] {

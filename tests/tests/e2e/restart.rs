@@ -106,6 +106,7 @@ fn a_rebooted_host_has_its_vms_stopped_and_they_start_again() -> Result<()> {
     };
     host.ok(&format!("fvm create debian 42 && fvm start 42 {WAIT}"))?;
     ssh(&host, 42, "echo kept > /data/mark && sync")?;
+    host.ok("fvm forward add 2242:42:22")?;
     host.power_cut()?;
     host.boot_again()?;
     let info = json(&host, "fvm info 42")?;
@@ -116,6 +117,11 @@ fn a_rebooted_host_has_its_vms_stopped_and_they_start_again() -> Result<()> {
         ssh(&host, 42, "cat /data/mark")? == "kept",
         "what the guest had synced is lost"
     );
+    // At an address of the host that guests do not have.
+    host.ok("ip link add away type dummy && ip address add 203.0.113.1/24 dev away")?;
+    let greeting = "timeout 20 bash -c 'exec 3<>/dev/tcp/203.0.113.1/2242; head -c 4 <&3'";
+    ensure!(host.ok(greeting)? == "SSH-", "the forward is lost");
+    host.ok("ip link delete away")?;
     host.ok("fvm delete 42")?;
     host.nothing_left()
 }

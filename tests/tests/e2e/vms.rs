@@ -45,6 +45,8 @@ fn a_vm_lives_and_leaves_nothing() -> Result<()> {
         "bound elsewhere too: {servers}"
     );
 
+    forwards(&host)?;
+
     // The console replays what was printed before, takes what is typed, and `^]` leaves it.
     let console =
         host.ok("{ sleep 2; printf '\necho $((6*7))-typed\n'; } | fvm console 42 --timeout 12s")?;
@@ -76,9 +78,70 @@ fn a_vm_lives_and_leaves_nothing() -> Result<()> {
     refused(&host, "fvm start 42", 4, &["VM 42 is already running"])?;
     host.ok("fvm stop 42 --graceful --timeout 120s")?;
     ensure!(json(&host, "fvm info 42")?["state"] == "stopped");
+    ensure!(
+        json(&host, "fvm forward list")?["forwards"][0]["host_port"] == 2242,
+        "a forward goes with a stop"
+    );
     refused(&host, "fvm stop 42", 4, &["VM 42 is not running"])?;
     host.ok("fvm delete 42")?;
+    ensure!(
+        json(&host, "fvm forward list")?["forwards"] == serde_json::json!([]),
+        "a forward stays without its VM"
+    );
+    host.ok("! nft list ruleset | grep 'dnat ip to'")?;
     host.nothing_left()
+}
+
+/// Ports of the host that lead to VM 42, tried from outside the host.
+fn forwards(host: &LabHost) -> Result<()> {
+    host.ok("ip netns add outside
+         ip link add uplink type veth peer name eth0 netns outside
+         ip address add 203.0.113.1/24 dev uplink && ip link set uplink up
+         ip -n outside address add 203.0.113.9/24 dev eth0 && ip -n outside link set eth0 up")?;
+    let greeting = |from: &str, port: u16| {
+        host.sh(&format!(
+            "{from} timeout 20 bash -c 'exec 3<>/dev/tcp/203.0.113.1/{port}; head -c 4 <&3'"
+        ))
+    };
+    let outside = "ip netns exec outside";
+    ensure!(!said(&greeting(outside, 2242)?).starts_with("SSH-"));
+    host.ok("fvm forward add 2242:42:22 && fvm forward add 2243:42:22")?;
+    for from in [outside, ""] {
+        let greeted = greeting(from, 2242)?;
+        ensure!(said(&greeted) == "SSH-", "{from:?}: {}", said(&greeted));
+    }
+    host.ok("nft list ruleset | grep 'dnat ip to 192.168.22.42:22'")?;
+    host.ok("fvm forward delete 2243")?;
+    ensure!(!said(&greeting(outside, 2243)?).starts_with("SSH-"));
+
+    for (command, status, words) in [
+        (
+            "fvm forward add 2242:42:23",
+            4,
+            "TCP port 2242 leads to VM 42 already",
+        ),
+        (
+            "fvm forward add 22:42:22",
+            4,
+            "a program on this host uses TCP port 22",
+        ),
+        ("fvm forward add 5353:41:53 --udp", 3, "there is no VM 41"),
+        ("fvm forward add 2250:42:0", 2, "2242:42:22"),
+        (
+            "fvm forward delete 2243",
+            3,
+            "TCP port 2243 is not forwarded",
+        ),
+        (
+            "fvm forward delete 2242 --udp",
+            3,
+            "UDP port 2242 is not forwarded",
+        ),
+    ] {
+        refused(host, command, status, &[words])?;
+    }
+    host.ok("ip link delete uplink && ip netns delete outside")?;
+    Ok(())
 }
 
 /// VM 42 is paused, resumed, reset and typed to.

@@ -8,6 +8,7 @@ mod control;
 mod disk;
 mod doctor;
 mod error;
+mod forward;
 mod host;
 mod image;
 mod names;
@@ -27,6 +28,7 @@ pub use control::{Chord, Control, ControlVms, InvalidChord, QmpAnswer, QmpComman
 pub use disk::{CompactMethod, CompactVms, Compacted, DiskSize, ImageCompacted, ResizeVms};
 pub use doctor::{DoctorReport, Finding, Level};
 pub use error::{ApiError, ErrorKind};
+pub use forward::{AddForward, ForwardList, ForwardPlan, ForwardReport, InvalidForward, NetPort};
 pub use host::{
     Change, HostReport, InitReport, InitRequest, KvmReport, NetworkReport, PoolReport, RemoveReport,
 };

@@ -37,6 +37,8 @@
 //! | `GET /v1/vms/{number}/xml` | | `VmXml` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
 //! | `GET /v1/vms/{number}/trace` | | `TraceReport` |
+//! | `GET /v1/forwards` | | `ForwardList` |
+//! | `POST /v1/forwards/add`, `delete` | `AddForward`, `NetPort` | lines, `ForwardReport` |
 //! | `GET /v1/net/leases` | | `LeaseList` |
 //! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
 //! | `GET /v1/vms/{number}/screenshot` | | a PNG |
@@ -106,6 +108,12 @@ pub const CREATE_SNAPSHOTS: &str = "/v1/snapshots/create";
 pub const RESTORE_SNAPSHOTS: &str = "/v1/snapshots/restore";
 /// `NamedSnapshots` → `BatchReport<SnapshotReport>`
 pub const DELETE_SNAPSHOTS: &str = "/v1/snapshots/delete";
+/// `ForwardList`
+pub const FORWARDS: &str = "/v1/forwards";
+/// `AddForward` → `ForwardReport`
+pub const ADD_FORWARD: &str = "/v1/forwards/add";
+/// `NetPort` → `ForwardReport` of what was deleted
+pub const DELETE_FORWARD: &str = "/v1/forwards/delete";
 /// `LeaseList`
 pub const LEASES: &str = "/v1/net/leases";
 /// The protocol named in the `Upgrade` header of a console request.

@@ -8,6 +8,7 @@ use super::{
     Manager, Progress,
     batch::side_by_side,
     error::{Failures, Result, failed, file},
+    forward::stays_in_force,
     host::Host,
     journal::thin_id,
     owner::{Root, check_owner},
@@ -35,6 +36,8 @@ impl Manager {
         let host = self.host()?;
         let numbers = request.vms.numbers();
         let _alone = self.vm_locks.lock_all(numbers);
+        let rows = self.store.forwards()?;
+        let forwarded = rows.iter().any(|row| numbers.contains(&row.vm));
         let emptied = side_by_side(numbers, |number| {
             let row = self.vm_row(number)?;
             let insists = Root::HasToInsist {
@@ -62,12 +65,17 @@ impl Manager {
         } else {
             self.journal.delete(&self.store, &host.pool, &ids)
         };
+        // The rows have gone with the VMs'.
+        let forwards = match forwarded {
+            true => self.apply_forwards(&host).map_err(stays_in_force),
+            false => Ok(()),
+        };
         let results = emptied
             .into_iter()
             .map(|(number, emptied)| {
                 let result = match emptied {
-                    Ok((was, volumes)) if volumes.is_empty() => Ok(was),
-                    Ok((was, _)) => deleted.clone().map(|()| was),
+                    Ok((was, volumes)) if volumes.is_empty() => forwards.clone().map(|()| was),
+                    Ok((was, _)) => deleted.clone().and(forwards.clone()).map(|()| was),
                     Err(error) => Err(error),
                 };
                 if result.is_ok() {

@@ -161,6 +161,7 @@ pub(super) fn network(config: &Config, id: &HostId) -> Result<net::Network> {
         gateway,
         mtu: config.mtu,
         nat: true,
+        forwards: Vec::new(),
     })
 }
 
@@ -280,7 +281,7 @@ impl Manager {
             return Ok(None);
         };
         let id = HostId::of_this_host().map_err(|error| failed("identifying this host", &error))?;
-        let network = network(&config, &id)?;
+        let network = self.with_forwards(&network(&config, &id)?, &config)?;
         let report = net::ensure_network(&network)
             .map_err(|error| failed("bringing the network up", &error))?;
         for change in &report.changes {

@@ -25,6 +25,7 @@ mod doctor;
 mod error;
 mod examine;
 mod export;
+mod forward;
 mod host;
 mod image;
 mod import;
@@ -92,6 +93,8 @@ pub struct Manager {
     image_locks: KeyLocks<String>,
     /// One set-up or take-down of the host at a time.
     setup_lock: KeyLocks<()>,
+    /// One change of the rules for port forwards at a time.
+    forwards_lock: KeyLocks<()>,
     /// Volumes that an operation under way has for itself.
     private: PrivateVolumes,
     host: RwLock<HostState>,

@@ -32,6 +32,7 @@ impl Manager {
             vm_locks: KeyLocks::default(),
             image_locks: KeyLocks::default(),
             setup_lock: KeyLocks::default(),
+            forwards_lock: KeyLocks::default(),
             private: PrivateVolumes::default(),
             host: RwLock::new(HostState::NotInitialised),
             netd: Netd::new(paths.netd_socket()),

@@ -48,6 +48,7 @@ impl Manager {
         failures.keep(self.finish_resizes(host));
         failures.keep(self.deactivate_strays(host));
         failures.keep(self.remove_stray_files(&rows));
+        failures.keep(self.apply_forwards(host));
         failures.into_result()
     }
 

@@ -2,10 +2,11 @@
 
 use crate::{
     api::{
-        ApiError, BatchReport, CompactVms, ControlVms, CreateProfile, CreateSnapshots, CreateVms,
-        DeleteVms, ExtendPool, ExtendReport, ImageCompacted, ImageReport, InitReport, InitRequest,
-        NamedSnapshots, NoteVms, ProfileReport, QmpAnswer, RemoveReport, RenameImage, RepairPool,
-        RepairReport, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VerifyReport,
+        AddForward, ApiError, BatchReport, CompactVms, ControlVms, CreateProfile, CreateSnapshots,
+        CreateVms, DeleteVms, ExtendPool, ExtendReport, ForwardReport, ImageCompacted, ImageReport,
+        InitReport, InitRequest, NamedSnapshots, NetPort, NoteVms, ProfileReport, QmpAnswer,
+        RemoveReport, RenameImage, RepairPool, RepairReport, ResizeImage, ResizeVms, StartVms,
+        StopVms, VerifyImage, VerifyReport,
     },
     manager::{Caller, user_name},
 };
@@ -39,6 +40,12 @@ concerns! {
     CompactVms: |this| format!("VM {}", this.vms);
     ControlVms: |this| format!("{} VM {}", this.control.word(), this.vms);
     NoteVms: |this| format!("VM {}", this.vms);
+    AddForward: |this| {
+        let udp = this.udp;
+        let port = this.host_port.get();
+        format!("{} to port {} of VM {}", NetPort { udp, port }, this.vm_port, this.vm)
+    };
+    NetPort: |this| this.to_string();
     CreateSnapshots: |this| format!("VM {}", this.vms);
     NamedSnapshots: |this| format!("VM {}, {}", this.vms, this.name);
     VerifyImage: |_| String::new();
@@ -73,6 +80,7 @@ macro_rules! whole {
 }
 
 whole!(
+    ForwardReport,
     InitReport,
     RemoveReport,
     RepairReport,

@@ -13,10 +13,10 @@ mod upload;
 
 use crate::{
     api::{
-        self, ApiError, CompactVms, ControlVms, CreateProfile, CreateSnapshots, CreateVms,
-        DeleteVms, DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate,
-        NamedSnapshots, NoteVms, QmpCommand, RenameImage, RepairPool, ResizeImage, ResizeVms,
-        StartVms, StopVms, VerifyImage, VmNumber, routes,
+        self, AddForward, ApiError, CompactVms, ControlVms, CreateProfile, CreateSnapshots,
+        CreateVms, DeleteVms, DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate,
+        NamedSnapshots, NetPort, NoteVms, QmpCommand, RenameImage, RepairPool, ResizeImage,
+        ResizeVms, StartVms, StopVms, VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -96,6 +96,9 @@ fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/vms/{number}/screenshot", get(screenshot))
         .route("/v1/vms/{number}/qmp", post(qmp))
         .route("/v1/vms/{number}/trace", get(trace))
+        .route(routes::FORWARDS, get(forwards))
+        .route(routes::ADD_FORWARD, post(add_forward))
+        .route(routes::DELETE_FORWARD, post(delete_forward))
         .route(routes::LEASES, get(leases))
         .route("/v1/vms/{number}/console", get(console::attach))
         .route("/v1/vms/{number}/disk", get(lend::attach))
@@ -218,6 +221,8 @@ operation!(control, ControlVms, control);
 operation!(resize, ResizeVms, resize);
 operation!(note, NoteVms, note);
 operation!(compact, CompactVms, compact);
+operation!(add_forward, AddForward, add_forward);
+operation!(delete_forward, NetPort, delete_forward);
 operation!(create_snapshots, CreateSnapshots, create_snapshots);
 operation!(restore_snapshots, NamedSnapshots, restore_snapshots);
 operation!(delete_snapshots, NamedSnapshots, delete_snapshots);
@@ -388,6 +393,10 @@ async fn qmp(
 
 async fn trace(State(manager): Shared, Path(text): Path<String>) -> Response {
     answer(move || manager.trace(number(&text)?)).await
+}
+
+async fn forwards(State(manager): Shared) -> Response {
+    answer(move || manager.forward_list()).await
 }
 
 async fn leases(State(manager): Shared) -> Response {

@@ -9,6 +9,7 @@
 //! that the kernel has committed: if power is lost before that reaches the disk, recovery sees the
 //! kernel's transaction id one ahead and settles again.
 
+mod forwards;
 mod images;
 mod notes;
 mod pool;
@@ -17,6 +18,7 @@ mod sizes;
 mod snapshots;
 mod vms;
 
+pub use forwards::ForwardRow;
 pub use images::{ImageContent, ImageRow};
 pub use pool::{BackingRow, NewPool, Pending, PendingKind, PoolRow, VolumeRow, VolumeState};
 pub use profiles::ProfileRow;
@@ -34,6 +36,7 @@ use std::{
 const MIGRATIONS: &[&str] = &[
     include_str!("0001_initial.sql"),
     include_str!("0002_notes.sql"),
+    include_str!("0003_forward.sql"),
 ];
 
 /// Why the store could not do what it was asked.

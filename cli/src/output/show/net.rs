@@ -4,11 +4,12 @@ use super::{Look, Show};
 use crate::{
     output::{
         style::Tone,
-        table::{Table, cell, number},
+        table::{Cell, Table, cell, number},
     },
     quantity::rough_duration,
 };
-use fvm_vmm::api::{LeaseList, LeaseReport, NetMessage, NetProtocol, TraceReport};
+use fvm_vmm::api::{ForwardList, LeaseList, LeaseReport, NetMessage, NetProtocol, TraceReport};
+use std::net::Ipv4Addr;
 
 /// A point in time as a clock of UTC shows it: `09:41:07.125`.
 fn clock(at_ms: u64) -> String {
@@ -86,6 +87,30 @@ impl Show for LeaseList {
     }
 }
 
+fn address(address: Option<Ipv4Addr>) -> Cell {
+    match address {
+        Some(address) => cell(address.to_string()),
+        None => cell("none").tone(Tone::Warn),
+    }
+}
+
+impl Show for ForwardList {
+    fn show(&self, look: &Look) -> String {
+        let mut table = Table::new(["PORT", "PROTOCOL", "VM", "ADDRESS", "VM PORT", "OWNER"]);
+        for forward in &self.forwards {
+            table.row([
+                number(forward.host_port),
+                cell(&forward.protocol),
+                number(forward.vm),
+                address(forward.address),
+                number(forward.vm_port),
+                cell(look.owner(forward.owner_uid)),
+            ]);
+        }
+        table.show(look.palette)
+    }
+}
+
 impl Show for TraceReport {
     fn show(&self, look: &Look) -> String {
         let mut table = Table::plain();
@@ -103,7 +128,7 @@ impl Show for TraceReport {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fvm_vmm::api::{DhcpExchange, LeaseTimes, REPORT_VERSION, VmState};
+    use fvm_vmm::api::{DhcpExchange, ForwardReport, LeaseTimes, REPORT_VERSION, VmState};
 
     /// A VM's lease that was asked for `ago_s` before now.
     fn asked(vm: u32, ago_s: u64) -> LeaseReport {
@@ -154,6 +179,34 @@ VM  MAC                ADDRESS        ASKED                 TOLD     WHEN       
 43  52:54:00:00:00:2b  192.168.22.43  REQUEST 192.168.22.9  NAK      33m 20s ago  late; ends in 26m 40s
 44  52:54:00:00:00:2c  192.168.22.44  REQUEST 192.168.22.9  NAK      1h 6m ago    ended 6m 40s ago
 45  52:54:00:00:00:2d  192.168.22.45                        stopped
+"
+        );
+    }
+
+    #[test]
+    fn forwards_are_a_table() {
+        let forward = |vm: u32, address| ForwardReport {
+            version: REPORT_VERSION,
+            protocol: "tcp".to_owned(),
+            host_port: 2242,
+            vm: vm.into(),
+            address,
+            vm_port: 22,
+            owner_uid: 4_000_000,
+        };
+        let list = ForwardList {
+            version: REPORT_VERSION,
+            forwards: vec![
+                forward(42, Some([192, 168, 22, 42].into())),
+                forward(43, None),
+            ],
+        };
+        assert_eq!(
+            list.show(&Look::fixed()),
+            "\
+PORT  PROTOCOL  VM  ADDRESS        VM PORT  OWNER
+2242  tcp       42  192.168.22.42       22  4000000
+2242  tcp       43  none                22  4000000
 "
         );
     }

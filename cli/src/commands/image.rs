@@ -13,8 +13,8 @@ use crate::{
     quantity::{Bytes, disk_size},
 };
 use fvm_vmm::api::{
-    ApiError, DiskSize, ImageCompacted, ImageList, ImageName, ImageReport, RenameImage,
-    ResizeImage, routes,
+    ApiError, CompactImage, DiskSize, ImageCompacted, ImageList, ImageName, ImageReport,
+    RenameImage, ResizeImage, routes,
 };
 use hyper::Method;
 use serde::Serialize;
@@ -46,7 +46,7 @@ enum ImageCommand {
     /// Give an image another name
     Rename(RenameArgs),
     /// Have an image's disk give back what is all zero in it
-    Compact(CompactImage),
+    Compact(CompactArgs),
     /// Remove an image; VMs made of it stay
     Remove(NamedImage),
 }
@@ -64,11 +64,16 @@ struct ListImages {
 /// Arguments of `fvm image compact`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-An import stores no zeros, so this helps where an image was changed since. Its content stays the same.")]
-struct CompactImage {
+What the image's file systems do not use is discarded by virt-sparsify, if it is installed on the image's host \
+(Debian's guestfs-tools); it reads as zero then, so the image has another digest. Then what is all zero is given back. \
+An import stores no zeros, so without virt-sparsify this helps where an image was changed since.")]
+struct CompactArgs {
     /// The image
     #[arg(value_name = "NAME")]
     name: ImageName,
+    /// Only what is all zero, also where virt-sparsify is installed: the content stays the same
+    #[arg(long)]
+    zeros: bool,
 }
 
 /// Arguments of commands that take an image and nothing else.
@@ -126,7 +131,9 @@ impl Image {
             ImageCommand::Import(import) => import.run(context).await,
             ImageCommand::Export(export) => export.run(context).await,
             ImageCommand::List(ListImages { short }) => list(context, short).await,
-            ImageCommand::Compact(CompactImage { name }) => compact(context, &name).await,
+            ImageCommand::Compact(CompactArgs { name, zeros }) => {
+                compact(context, &name, zeros).await
+            }
             ImageCommand::Show(NamedImage { name }) => show(context, &name).await,
             ImageCommand::Verify(verify) => verify.run(context).await,
             ImageCommand::Checksum(checksum) => checksum.run(context).await,
@@ -152,11 +159,12 @@ async fn list(context: &Context<'_>, short: bool) -> CommandResult {
     Ok(Exit::DONE)
 }
 
-async fn compact(context: &Context<'_>, name: &ImageName) -> CommandResult {
+async fn compact(context: &Context<'_>, name: &ImageName, zeros_only: bool) -> CommandResult {
     context.out.busy(&format!("compacting {name}"));
     let path = routes::compact_image(name);
     let mut tell = |event| context.out.event(&event);
-    let compacted = context.client.command(Method::POST, &path, &mut tell).await;
+    let request = CompactImage { zeros_only };
+    let compacted = context.client.post(&path, &request, &mut tell).await;
     context.out.settled();
     let compacted: ImageCompacted = compacted?;
     let text = compacted_line(&compacted.disk);

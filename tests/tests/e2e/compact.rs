@@ -58,6 +58,78 @@ fn a_disk_gives_back_what_it_does_not_need() -> Result<()> {
     host.nothing_left()
 }
 
+/// Plays virt-sparsify: finds that the last MiB of a disk is not used, unless it runs as it should not, or is told to fail or hang.
+const SPARSIFIER: &str = r#"#!/bin/bash
+wrong() { echo; echo "virt-sparsify: error: $*"; echo; echo 'Run it with -v'; exit 1; }
+for disk; do :; done
+[ "$(id -u)" -gt 65536 ] && [ "$(id -g)" = "$(id -u)" ] || wrong "it is $(id)"
+[ "$LIBGUESTFS_BACKEND" = direct ] && [ "$TMPDIR" = "$PWD" ] && touch file || wrong "it is in $PWD: $(env)"
+grep -q /helper$ /proc/self/cgroup || wrong "it is in $(cat /proc/self/cgroup)"
+[ "$(stat -c %u "$disk")" = "$(id -u)" ] || wrong "the disk is of $(stat -c %u:%g:%a "$disk")"
+[ ! -e /tmp/hang ] || sleep 1000
+[ ! -e /tmp/fail ] || wrong "no kernel here"
+exec blkdiscard --force --offset $(($(blockdev --getsize64 "$disk") - 1048576)) "$disk"
+"#;
+
+#[test]
+fn virt_sparsify_is_used_where_it_is_installed() -> Result<()> {
+    let Some(host) = ready_host(Needs::default())? else {
+        return Ok(());
+    };
+    host.ok(&format!(
+        "cat > /usr/local/bin/virt-sparsify <<'END'\n{SPARSIFIER}END
+         chmod 755 /usr/local/bin/virt-sparsify
+         head -c 3M /dev/urandom > /root/noise && fvm image import noise /root/noise && fvm create noise 42,43"
+    ))?;
+    let nothing_of_it =
+        "[ ! -e /var/lib/fvm/virt-sparsify ] && [ -z \"$(pgrep -f bin/[v]irt-sparsify)\" ]
+         [ ! -e /sys/fs/cgroup/fvm.slice/fvmd.service/helper ]";
+    ensure!(compact(&host, "sparsify")? == MIB);
+    host.ok(nothing_of_it)?;
+    // What it discarded is gone, and nothing else.
+    host.ok(
+        "fvm export 42 /root/42.raw && cmp -n 2097152 /root/42.raw /root/noise
+         cmp <(tail -c 1M /root/42.raw) <(head -c 1M /dev/zero)",
+    )?;
+
+    // What fails is told, and what is zero is given back all the same.
+    host.ok("touch /tmp/fail")?;
+    let output = host.sh("fvm compact 43 --json")?;
+    let told = crate::said(&output);
+    ensure!(
+        output.status.success() && told.contains("no kernel here") && told.contains("\"scan\""),
+        "{told}"
+    );
+    host.ok(&format!("rm /tmp/fail; {nothing_of_it}"))?;
+
+    // An image has another digest then, which is right, unless that is not wanted.
+    let digest =
+        |host: &LabHost| json(host, "fvm image show noise").map(|image| image["digest"].clone());
+    let original = digest(&host)?;
+    let report = json(&host, "fvm image compact noise --zeros")?;
+    ensure!(
+        report["method"] == "scan" && digest(&host)? == original,
+        "{report}"
+    );
+    let report = json(&host, "fvm image compact noise")?;
+    ensure!(
+        report["method"] == "sparsify" && digest(&host)? != original,
+        "{report}"
+    );
+    host.ok("fvm image verify noise")?;
+
+    // A daemon that dies meanwhile leaves it running; the next one ends it.
+    host.ok(
+        "touch /tmp/hang; (fvm compact 43 > /root/compact.log 2>&1 || true) &
+         for _ in $(seq 600); do pgrep -f bin/[v]irt-sparsify > /dev/null && break; sleep 0.1; done
+         pgrep -f bin/[v]irt-sparsify && kill -9 $(systemctl show -P MainPID fvmd) && wait && rm /tmp/hang
+         for _ in $(seq 600); do fvm status > /dev/null 2>&1 && break; sleep 0.1; done; fvm status",
+    )?;
+    host.ok(nothing_of_it)?;
+    host.ok("fvm start 43 && fvm delete 42,43 && fvm image remove noise")?;
+    host.nothing_left()
+}
+
 /// Makes two disks with all that a host looks for, and says by which names it would find them.
 ///
 /// The host's udev sees the volume groups while they are made, and activates them a moment later, as it should: that is

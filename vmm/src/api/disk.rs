@@ -40,6 +40,17 @@ pub struct ResizeVms {
 pub struct CompactVms {
     /// The numbers.
     pub vms: VmSet,
+    /// Of stopped VMs, only what is all zero, also where `virt-sparsify` is installed.
+    #[serde(default)]
+    pub zeros_only: bool,
+}
+
+/// Gives back what an image's disk holds without need.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CompactImage {
+    /// Only what is all zero, also where `virt-sparsify` is installed. The content stays the same.
+    #[serde(default)]
+    pub zeros_only: bool,
 }
 
 /// How it was found out what a disk does not need.
@@ -50,6 +61,8 @@ pub enum CompactMethod {
     Trim,
     /// The disk was read, and what was all zero was discarded.
     Scan,
+    /// `virt-sparsify` discarded what the file systems do not use; then as `Scan`.
+    Sparsify,
 }
 
 /// What became of one disk.

@@ -25,7 +25,9 @@ mod vm;
 mod wire;
 
 pub use control::{Chord, Control, ControlVms, InvalidChord, QmpAnswer, QmpCommand};
-pub use disk::{CompactMethod, CompactVms, Compacted, DiskSize, ImageCompacted, ResizeVms};
+pub use disk::{
+    CompactImage, CompactMethod, CompactVms, Compacted, DiskSize, ImageCompacted, ResizeVms,
+};
 pub use doctor::{DoctorReport, Finding, Level};
 pub use error::{ApiError, ErrorKind};
 pub use forward::{AddForward, ForwardList, ForwardPlan, ForwardReport, InvalidForward, NetPort};

@@ -22,7 +22,7 @@
 //! | `GET /v1/profiles/{name}` | | `ProfileReport` |
 //! | `POST /v1/profiles/{name}` | `CreateProfile` | lines, `ProfileReport` |
 //! | `DELETE /v1/profiles/{name}` | | lines, `ProfileReport` of what was deleted |
-//! | `POST /v1/images/{name}/compact` | | lines, `ImageCompacted` |
+//! | `POST /v1/images/{name}/compact` | `CompactImage` | lines, `ImageCompacted` |
 //! | `GET /v1/snapshots`, `GET /v1/vms/{number}/snapshots` | | `SnapshotList` |
 //! | `POST /v1/snapshots/create`, `restore`, `delete` | `CreateSnapshots`, `NamedSnapshots` | lines, `BatchReport` of `SnapshotReport`; of `VmReport` for `restore` |
 //! | `POST /v1/vms/compact` | `CompactVms` | lines, `BatchReport` of `Compacted` |

@@ -239,11 +239,11 @@ impl Config {
             || vm
                 .uid_base
                 .checked_add(last_number)
-                .is_none_or(|top| top > i32::MAX as u32)
+                .is_none_or(|top| top >= i32::MAX as u32)
         {
             return Err(invalid(
                 "vm.uid_base",
-                "must be at least 65536, and with the highest VM number added stay below 2^31"
+                "must be at least 65536, and with the highest VM number added stay below 2^31 - 1"
                     .into(),
             ));
         }
@@ -296,6 +296,11 @@ impl Config {
     /// The uid and gid that a VM's QEMU runs as. The base VM has the first: no VM has the number 0.
     pub fn uid_of(&self, vm: VmNumber) -> u32 {
         self.uid_base + vm.get()
+    }
+
+    /// The uid and gid that looks into disks for the daemon: above all VMs'.
+    pub fn helper_uid(&self) -> u32 {
+        self.uid_base + self.last_number + 1
     }
 }
 

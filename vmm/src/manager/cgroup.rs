@@ -72,12 +72,27 @@ impl Cgroups {
         self.base.join(format!("vm-{number}"))
     }
 
+    fn of_helper(&self) -> PathBuf {
+        self.base.join("helper")
+    }
+
     /// Makes a VM's cgroup, with its limits, and returns its directory.
     ///
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn create(&self, number: VmNumber, memory_mib: u64) -> io::Result<PathBuf> {
-        let path = self.of(number);
+        self.make(self.of(number), memory_mib)
+    }
+
+    /// The same for the program that looks into disks: there is one at a time.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub(super) fn create_helper(&self, memory_mib: u64) -> io::Result<PathBuf> {
+        self.make(self.of_helper(), memory_mib)
+    }
+
+    fn make(&self, path: PathBuf, memory_mib: u64) -> io::Result<PathBuf> {
         match fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
@@ -95,11 +110,7 @@ impl Cgroups {
     /// # Errors
     /// When the kernel does not say.
     pub(super) fn processes(&self, number: VmNumber) -> io::Result<Vec<u32>> {
-        match fs::read_to_string(self.of(number).join("cgroup.procs")) {
-            Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
+        processes_in(&self.of(number))
     }
 
     /// True if the kernel has killed the VM for using too much memory.
@@ -117,26 +128,15 @@ impl Cgroups {
     /// # Errors
     /// When the kernel refuses or the processes do not go.
     pub(super) fn destroy(&self, number: VmNumber) -> io::Result<()> {
-        let path = self.of(number);
-        if !path.exists() {
-            return Ok(());
-        }
-        if !self.processes(number)?.is_empty() {
-            fs::write(path.join("cgroup.kill"), "1")?;
-        }
-        // The kernel says EBUSY until the last process has been taken away.
-        let deadline = Instant::now() + KILL_TIMEOUT;
-        loop {
-            match fs::remove_dir(&path) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                Err(error)
-                    if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
-                {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                other => return other,
-            }
-        }
+        end(&self.of(number))
+    }
+
+    /// The same for the program that looks into disks.
+    ///
+    /// # Errors
+    /// When the kernel refuses or the processes do not go.
+    pub(super) fn destroy_helper(&self) -> io::Result<()> {
+        end(&self.of_helper())
     }
 
     /// The numbers of the VMs that have a cgroup.
@@ -151,5 +151,36 @@ impl Cgroups {
             numbers.extend(digits.and_then(|digits| digits.parse::<VmNumber>().ok()));
         }
         Ok(numbers)
+    }
+}
+
+fn processes_in(path: &Path) -> io::Result<Vec<u32>> {
+    match fs::read_to_string(path.join("cgroup.procs")) {
+        Ok(text) => Ok(text.lines().filter_map(|line| line.parse().ok()).collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Kills what is left in a cgroup and removes it.
+fn end(path: &Path) -> io::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    if !processes_in(path)?.is_empty() {
+        fs::write(path.join("cgroup.kill"), "1")?;
+    }
+    // The kernel says EBUSY until the last process has been taken away.
+    let deadline = Instant::now() + KILL_TIMEOUT;
+    loop {
+        match fs::remove_dir(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error)
+                if error.raw_os_error() == Some(libc::EBUSY) && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            other => return other,
+        }
     }
 }

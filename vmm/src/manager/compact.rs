@@ -1,22 +1,26 @@
 //! `compact`: disks give back what they hold without need.
 //!
 //! While a VM runs, only its guest knows what its file systems do not use: it is asked to discard that, by its
-//! agent. While it does not, the disk is read, and chunks that are all zero are discarded; nothing here looks
-//! into a guest's file systems, which could have been made to harm whoever does.
+//! agent. While it does not, `virt-sparsify` does so, if it is installed (`sparsify.rs`). Then the disk is read, and
+//! chunks that are all zero are discarded; nothing here looks into a guest's file systems, which could have been made to
+//! harm whoever does.
 
 use super::{
     Manager, Progress,
     batch::{report_of, side_by_side},
+    content::content_of,
     error::{Result, failed},
     host::Host,
     kept,
     machine::Machine,
+    now_s,
+    sparsify::{self, Sparsified},
     templates,
 };
 use crate::{
     api::{
-        Action, ApiError, BatchReport, CompactMethod, CompactVms, Compacted, ErrorKind,
-        ImageCompacted, ImageName, REPORT_VERSION, VmNumber,
+        Action, ApiError, BatchReport, CompactImage, CompactMethod, CompactVms, Compacted,
+        ErrorKind, ImageCompacted, ImageName, REPORT_VERSION, VmNumber,
     },
     fault,
     manager::Caller,
@@ -42,7 +46,7 @@ impl Manager {
         self.host()?;
         let results = side_by_side(request.vms.numbers(), |number| {
             let _alone = self.vm_locks.lock(number);
-            let report = self.compact_one(number, progress)?;
+            let report = self.compact_one(number, request.zeros_only, progress)?;
             let freed_bytes = report.freed_bytes();
             tracing::info!(vm = %number, freed_bytes, uid = caller.uid, "compacted");
             Ok(report)
@@ -50,7 +54,12 @@ impl Manager {
         Ok(report_of(Action::Compact, results))
     }
 
-    fn compact_one(&self, number: VmNumber, progress: &Progress) -> Result<Compacted> {
+    fn compact_one(
+        &self,
+        number: VmNumber,
+        zeros_only: bool,
+        progress: &Progress,
+    ) -> Result<Compacted> {
         let host = self.host()?;
         let row = self.disk_owner_row(number)?;
         match self.machines.up(number) {
@@ -58,10 +67,7 @@ impl Manager {
                 progress.step(Some(number), "its guest discards what it does not use");
                 self.trim(&host, &machine, &row, progress)
             }
-            None => {
-                progress.step(Some(number), "looking for what is all zero");
-                self.compact_volume(&host, row.thin_id)
-            }
+            None => self.compact_volume(&host, row.thin_id, zeros_only, Some(number), progress),
         }
     }
 
@@ -115,9 +121,21 @@ impl Manager {
         })
     }
 
-    /// Gives back what is all zero in a volume that nobody uses, and that nobody else begins to use.
-    pub(super) fn compact_volume(&self, host: &Host, thin: u32) -> Result<Compacted> {
+    /// Gives back what is needless in a volume that nobody uses, and that nobody else begins to use.
+    fn compact_volume(
+        &self,
+        host: &Host,
+        thin: u32,
+        zeros_only: bool,
+        vm: Option<VmNumber>,
+        progress: &Progress,
+    ) -> Result<Compacted> {
         self.finish_shrink(host, thin)?;
+        let sparsified = match !zeros_only && sparsify::is_installed() {
+            true => Some(self.sparsify(host, thin, vm, progress)?),
+            false => None,
+        };
+        progress.step(vm, "looking for what is all zero");
         let spec = host.whole_chunks(&self.volume_row(thin)?)?;
         let failed = |error: fvm_thin::Error| failed("compacting a disk", &error);
         let volume = host
@@ -128,30 +146,51 @@ impl Manager {
             let before = host.pool.mapped(spec.id, spec.uuid)?;
             host.pool.discard_zeros(&spec, &volume)?;
             let after = host.pool.mapped(spec.id, spec.uuid)?;
-            Ok(Compacted {
-                method: CompactMethod::Scan,
-                before_bytes: before.bytes.0,
-                after_bytes: after.bytes.0,
-            })
+            Ok((before.bytes.0, after.bytes.0))
         };
         let compacted = compact();
         fault::point("compact/scanned");
         let gone = host.pool.deactivate_volume(spec.id, spec.uuid);
-        let compacted = compacted.map_err(failed)?;
+        let (before_bytes, after_bytes) = compacted.map_err(failed)?;
         gone.map_err(failed)?;
-        Ok(compacted)
+        Ok(Compacted {
+            method: match sparsified {
+                Some(Sparsified { done: true, .. }) => CompactMethod::Sparsify,
+                _ => CompactMethod::Scan,
+            },
+            before_bytes: sparsified.map_or(before_bytes, |sparsified| sparsified.before_bytes),
+            after_bytes,
+        })
     }
 
-    /// Has an image's disk give back what is all zero in it. Its content stays the same.
+    /// Has an image's disk give back what it does not need. If `virt-sparsify` has looked at it, what no file system uses
+    /// is zero then, and the digest is another.
     ///
     /// # Errors
     /// When there is none, its disk is in use, or the pool fails.
-    pub fn compact_image(&self, caller: Caller, name: &ImageName) -> Result<ImageCompacted> {
+    pub fn compact_image(
+        &self,
+        caller: Caller,
+        name: &ImageName,
+        request: &CompactImage,
+        progress: &Progress,
+    ) -> Result<ImageCompacted> {
         let host = self.host()?;
         let _alone = self.image_locks.lock(name.to_string());
         let row = self.image_row(name.as_str())?;
         super::base::refuse(&row)?;
-        let disk = self.compact_volume(&host, row.thin_id)?;
+        let thin = row.thin_id;
+        let changes = !request.zeros_only && sparsify::is_installed();
+        if changes {
+            self.store.doubt_image_content(thin)?;
+        }
+        let disk = self.compact_volume(&host, thin, !changes, None, progress)?;
+        if changes {
+            progress.step(None, "reading what the image holds now");
+            let spec = host.volume_spec(&self.volume_row(thin)?)?;
+            let content = self.with_content(&host, &spec, content_of)?;
+            self.store.set_image_content(thin, &content, now_s())?;
+        }
         tracing::info!(image = %name, freed_bytes = disk.freed_bytes(), uid = caller.uid, "compacted");
         Ok(ImageCompacted {
             version: REPORT_VERSION,

@@ -332,7 +332,7 @@ fn firmware_of(domain: &Domain, paths: &VmPaths, uid: u32) -> Result<Option<Firm
 }
 
 /// The group that may open `/dev/kvm`, which QEMU opens itself.
-fn device_groups(accel: Accel) -> Vec<u32> {
+pub(super) fn device_groups(accel: Accel) -> Vec<u32> {
     use std::os::unix::fs::MetadataExt;
     match accel {
         Accel::Kvm => fs::metadata("/dev/kvm")

@@ -82,7 +82,8 @@ fn may_borrow(caller: Caller, row: &VmRow) -> Result<()> {
     Err(ApiError::new(ErrorKind::Refused, message))
 }
 
-fn hand_to(node: &Path, uid: u32) -> Result<()> {
+/// Makes a disk's node a user's, and nobody else's.
+pub(super) fn hand_to(node: &Path, uid: u32) -> Result<()> {
     chown(node, Some(uid), Some(0))
         .and_then(|()| fs::set_permissions(node, Permissions::from_mode(0o600)))
         .or_else(|error| match error.kind() {

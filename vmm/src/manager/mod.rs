@@ -50,6 +50,7 @@ mod report;
 mod resize;
 mod screen;
 mod snapshot;
+mod sparsify;
 mod stamp;
 mod start;
 mod stop;
@@ -102,6 +103,7 @@ pub struct Manager {
     cgroups: Cgroups,
     kvm: KvmCache,
     qemu: QemuCache,
+    sparsifier: sparsify::Turn,
 }
 
 /// Whether the host can work.

@@ -11,6 +11,7 @@ use super::{
     machine::Machines,
     netd::Netd,
     private::PrivateVolumes,
+    sparsify::Turn,
 };
 use crate::{paths::Paths, store::Store};
 use std::sync::{Arc, RwLock};
@@ -40,6 +41,7 @@ impl Manager {
                 .map_err(|error| failed("finding fvmd's cgroup", &error))?,
             kvm: KvmCache::default(),
             qemu: QemuCache::default(),
+            sparsifier: Turn::default(),
             paths,
         });
         if !manager.cgroups.has_controllers() {

@@ -2,11 +2,11 @@
 
 use crate::{
     api::{
-        AddForward, ApiError, BatchReport, CompactVms, ControlVms, CreateProfile, CreateSnapshots,
-        CreateVms, DeleteVms, ExtendPool, ExtendReport, ForwardReport, ImageCompacted, ImageReport,
-        InitReport, InitRequest, NamedSnapshots, NetPort, NoteVms, ProfileReport, QmpAnswer,
-        RemoveReport, RenameImage, RepairPool, RepairReport, ResizeImage, ResizeVms, StartVms,
-        StopVms, VerifyImage, VerifyReport,
+        AddForward, ApiError, BatchReport, CompactImage, CompactVms, ControlVms, CreateProfile,
+        CreateSnapshots, CreateVms, DeleteVms, ExtendPool, ExtendReport, ForwardReport,
+        ImageCompacted, ImageReport, InitReport, InitRequest, NamedSnapshots, NetPort, NoteVms,
+        ProfileReport, QmpAnswer, RemoveReport, RenameImage, RepairPool, RepairReport, ResizeImage,
+        ResizeVms, StartVms, StopVms, VerifyImage, VerifyReport,
     },
     manager::{Caller, user_name},
 };
@@ -37,6 +37,7 @@ concerns! {
     StopVms: |this| format!("VM {}", this.vms);
     DeleteVms: |this| format!("VM {}", this.vms);
     ResizeVms: |this| format!("VM {}", this.vms);
+    CompactImage: |_| String::new();
     CompactVms: |this| format!("VM {}", this.vms);
     ControlVms: |this| format!("{} VM {}", this.control.word(), this.vms);
     NoteVms: |this| format!("VM {}", this.vms);

@@ -13,10 +13,10 @@ mod upload;
 
 use crate::{
     api::{
-        self, AddForward, ApiError, CompactVms, ControlVms, CreateProfile, CreateSnapshots,
-        CreateVms, DeleteVms, DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate,
-        NamedSnapshots, NetPort, NoteVms, QmpCommand, RenameImage, RepairPool, ResizeImage,
-        ResizeVms, StartVms, StopVms, VerifyImage, VmNumber, routes,
+        self, AddForward, ApiError, CompactImage, CompactVms, ControlVms, CreateProfile,
+        CreateSnapshots, CreateVms, DeleteVms, DiskUsageRequest, ErrorKind, ExtendPool,
+        InitRequest, LookAtTemplate, NamedSnapshots, NetPort, NoteVms, QmpCommand, RenameImage,
+        RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -188,6 +188,7 @@ macro_rules! named_operation {
 
 named_operation!(verify_image, VerifyImage);
 named_operation!(resize_image, ResizeImage);
+named_operation!(compact_image, CompactImage);
 named_operation!(rename_image, RenameImage);
 named_operation!(create_profile, CreateProfile);
 
@@ -304,20 +305,6 @@ async fn remove_image(
         Ok(name) => lines::respond(move |_| {
             let words = format!("remove_image {name}");
             audit::recorded(caller, &words, manager.remove_image(caller, &name))
-        }),
-        Err(error) => failure(&error),
-    }
-}
-
-async fn compact_image(
-    State(manager): Shared,
-    ConnectInfo(caller): ConnectInfo<Caller>,
-    Path(text): Path<String>,
-) -> Response {
-    match name(&text) {
-        Ok(name) => lines::respond(move |_| {
-            let words = format!("compact_image {name}");
-            audit::recorded(caller, &words, manager.compact_image(caller, &name))
         }),
         Err(error) => failure(&error),
     }

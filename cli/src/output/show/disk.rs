@@ -8,7 +8,7 @@ use crate::{
     },
     quantity::{Bytes, rough_duration},
 };
-use fvm_vmm::api::{Compacted, Consistency, SnapshotList, SnapshotReport};
+use fvm_vmm::api::{CompactMethod, Compacted, Consistency, SnapshotList, SnapshotReport};
 
 /// What is said of a snapshot that was taken.
 pub(crate) fn snapshot_line(report: &SnapshotReport) -> String {
@@ -22,8 +22,13 @@ pub(crate) fn snapshot_line(report: &SnapshotReport) -> String {
 
 /// What is said of a disk that was compacted.
 pub(crate) fn compacted_line(report: &Compacted) -> String {
+    let how = match report.method {
+        CompactMethod::Trim => "trimmed by its guest",
+        CompactMethod::Scan => "looked for zeros",
+        CompactMethod::Sparsify => "virt-sparsify",
+    };
     format!(
-        "{} given back, {} left",
+        "{} given back, {} left ({how})",
         Bytes(report.freed_bytes()),
         Bytes(report.after_bytes)
     )
@@ -55,7 +60,7 @@ impl Show for SnapshotList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fvm_vmm::api::{CompactMethod, REPORT_VERSION};
+    use fvm_vmm::api::REPORT_VERSION;
 
     #[test]
     fn the_list_has_a_line_for_each_snapshot() {
@@ -98,7 +103,10 @@ mod tests {
             before_bytes: 100 << 20,
             after_bytes: 60 << 20,
         };
-        assert_eq!(compacted_line(&report), "40 MiB given back, 60 MiB left");
+        assert_eq!(
+            compacted_line(&report),
+            "40 MiB given back, 60 MiB left (trimmed by its guest)"
+        );
         report.after_bytes = 101 << 20;
         assert_eq!(report.freed_bytes(), 0);
     }

@@ -20,6 +20,7 @@ mod origin;
 mod output;
 mod part_files;
 mod quantity;
+mod seed;
 mod ssh;
 mod template;
 mod terminal;

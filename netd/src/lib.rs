@@ -15,6 +15,7 @@ pub mod dns;
 pub mod mac;
 pub mod names;
 pub mod net;
+pub mod seed;
 pub mod subnet;
 mod sys;
 

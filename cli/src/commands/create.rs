@@ -6,7 +6,7 @@ use crate::{
     exit::{CommandResult, Exit},
     hook::Hook,
     quantity::Mebibytes,
-    template,
+    seed, template,
 };
 use fvm_vmm::api::{
     ApiError, BatchReport, CreateVms, DeleteVms, HookKind, ImageName, VmSet, routes,
@@ -29,6 +29,7 @@ Examples:
   fvm create debian 42
   fvm create debian 50-59 --memory 1G --cpus 2
   fvm create debian 43 --template ./my-domain.xml
+  fvm create debian 45 --ssh-key ~/.ssh/id_ed25519.pub --user-data setup.yaml
   fvm create web 44                     by a profile (see `fvm profile`)
   fvm create debian base                a VM on the image itself, to change it")]
 pub(crate) struct Create {
@@ -45,6 +46,12 @@ pub(crate) struct Create {
     /// Virtual processors instead of the template's
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cpus: Option<u32>,
+    /// What cloud-init in the guests is to do (see docs/cloud-init.md)
+    #[arg(long, value_name = "FILE")]
+    user_data: Option<PathBuf>,
+    /// Public keys that cloud-init is to let in by SSH, one on each line; can be given several times
+    #[arg(long, value_name = "FILE")]
+    ssh_key: Vec<PathBuf>,
     /// A script to run for each VM once it is made, instead of its profile's or its image's
     #[arg(long, value_name = "FILE")]
     hook: Option<PathBuf>,
@@ -61,6 +68,8 @@ impl Create {
             template: template::to_send(self.template)?,
             memory_mib: self.memory.map(|memory| memory.0),
             cpus: self.cpus,
+            user_data: seed::user_data(self.user_data.as_deref())?,
+            ssh_keys: seed::keys(&self.ssh_key)?,
         };
         let hook = match &self.hook {
             Some(file) => Some(Hook::named(HookKind::Create, file)?),

@@ -92,8 +92,25 @@ fn create_asks_for_what_was_typed() {
     let template = dir.path().join("mine.xml");
     std::fs::write(&template, "<domain/>").unwrap();
     let template = template.to_str().unwrap();
+    let [user_data, keys] = ["user-data", "keys.pub"].map(|name| dir.path().join(name));
+    std::fs::write(&user_data, "#cloud-config\n").unwrap();
+    std::fs::write(&keys, "# mine\n\nssh-ed25519 AAAA ann\r\n ssh-rsa BBBB\n").unwrap();
+    let [user_data, keys] = [&user_data, &keys].map(|path| path.to_str().unwrap());
     let command = [
-        "create", "debian", "42,44", "43", "-m", "2G", "--cpus", "3", "-t", template,
+        "create",
+        "debian",
+        "42,44",
+        "43",
+        "-m",
+        "2G",
+        "--cpus",
+        "3",
+        "-t",
+        template,
+        "--user-data",
+        user_data,
+        "--ssh-key",
+        keys,
     ];
     let (asked, requests) = asked::<CreateVms>(Action::Create, &command);
     assert_eq!(
@@ -104,6 +121,8 @@ fn create_asks_for_what_was_typed() {
             template: Some("<domain/>".to_owned()),
             memory_mib: Some(2048),
             cpus: Some(3),
+            user_data: Some("#cloud-config\n".to_owned()),
+            ssh_keys: vec!["ssh-ed25519 AAAA ann".to_owned(), "ssh-rsa BBBB".to_owned()],
         }
     );
     assert_eq!(requests, ["POST /v1/vms/create"]);

@@ -284,6 +284,22 @@ impl Client {
         }
     }
 
+    /// Serves cloud-init's data by this listening socket from now on.
+    pub fn serve_seeds(&mut self, socket: BorrowedFd<'_>) -> Result<(), ClientError> {
+        match self.call(Request::ServeSeeds, &[socket])? {
+            Answer::Done => Ok(()),
+            _ => Err(unexpected("serve seeds")),
+        }
+    }
+
+    /// Serves them no more.
+    pub fn end_seeds(&mut self) -> Result<(), ClientError> {
+        match self.call(Request::EndSeeds, &[])? {
+            Answer::Done => Ok(()),
+            _ => Err(unexpected("end seeds")),
+        }
+    }
+
     fn call(&mut self, request: Request, fds: &[BorrowedFd<'_>]) -> Result<Answer, ClientError> {
         let id = self.next_id;
         self.next_id += 1;

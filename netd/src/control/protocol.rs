@@ -8,7 +8,7 @@ use crate::dhcp::{Binding, Exchange};
 use crate::dns::DnsConfig;
 
 /// The version of this protocol. A client and a server of different versions do not talk.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Where `fvm-netd` listens.
 pub const SOCKET_PATH: &str = "/run/fvm/netd.sock";
@@ -67,6 +67,11 @@ pub enum Request {
     },
     /// Serve DNS no more. Not an error if it was not served.
     EndDns,
+    /// Serve cloud-init's data from now on by the listening socket that comes with the message, in place of the one
+    /// before. The data are parts of the ports' bindings.
+    ServeSeeds,
+    /// Serve them no more. Not an error if they were not served.
+    EndSeeds,
     /// What was said on this port.
     PortLog {
         /// The port.
@@ -90,7 +95,7 @@ pub struct Return {
 pub enum Answer {
     /// To `Hello`.
     Hello(Hello),
-    /// Done: to `Bind`, `ResyncBegin`, `ServeDns` and `EndDns`.
+    /// Done: to `Bind`, `ResyncBegin`, and those that serve and end.
     Done,
     /// To `Unbind` and `ResyncEnd`: the ports that are served no more.
     Dropped {

@@ -10,6 +10,7 @@ use nix::sys::socket::MsgFlags;
 use super::dns::Dns;
 use super::ports::Ports;
 use super::transport;
+use super::web::Web;
 use crate::control::protocol::{
     Answer, Call, ErrorKind, Hello, PAGE_PORTS, PROTOCOL_VERSION, Request, Return,
 };
@@ -22,6 +23,14 @@ pub(super) struct Connection {
     /// While a resync is under way: the ports named so far. If the connection ends before the
     /// resync does, nothing is dropped.
     resync: Option<BTreeSet<String>>,
+}
+
+/// What messages change.
+pub(super) struct Served<'d> {
+    pub(super) epoll: &'d Epoll,
+    pub(super) ports: &'d mut Ports,
+    pub(super) dns: &'d mut Option<Dns>,
+    pub(super) web: &'d mut Option<Web>,
 }
 
 impl Connection {
@@ -38,13 +47,7 @@ impl Connection {
 
     /// Answers one message; `false` if the connection is to be closed. `token` is for what the
     /// message has served.
-    pub(super) fn serve(
-        &mut self,
-        ports: &mut Ports,
-        dns: &mut Option<Dns>,
-        epoll: &Epoll,
-        token: u64,
-    ) -> bool {
+    pub(super) fn serve(&mut self, served: &mut Served<'_>, token: u64) -> bool {
         let packet = match transport::receive(&self.socket, MsgFlags::MSG_DONTWAIT) {
             Ok(Some(packet)) => packet,
             Ok(None) => return false,
@@ -58,7 +61,7 @@ impl Connection {
         let (id, answer) = match serde_json::from_slice::<Call>(&packet.bytes) {
             Ok(Call { id, request }) => {
                 // What came without being asked for is closed before the answer, not some time after.
-                let answer = self.answer(request, fds, ports, dns, epoll, token);
+                let answer = self.answer(request, fds, served, token);
                 (
                     id,
                     answer.unwrap_or_else(|(kind, message)| Answer::Error { kind, message }),
@@ -95,11 +98,15 @@ impl Connection {
         &mut self,
         request: Request,
         fds: Vec<OwnedFd>,
-        ports: &mut Ports,
-        dns: &mut Option<Dns>,
-        epoll: &Epoll,
+        served: &mut Served<'_>,
         token: u64,
     ) -> Result<Answer, (ErrorKind, String)> {
+        let Served {
+            epoll,
+            ports,
+            dns,
+            web,
+        } = served;
         match request {
             Request::Hello {
                 version: PROTOCOL_VERSION,
@@ -159,6 +166,20 @@ impl Connection {
             Request::EndDns => {
                 if let Some(old) = dns.take() {
                     old.end(epoll, ports);
+                }
+                Ok(Answer::Done)
+            }
+            Request::ServeSeeds => {
+                let new = Web::new(epoll, token, fds)
+                    .map_err(|message| (ErrorKind::BadSocket, message))?;
+                if let Some(old) = web.replace(new) {
+                    old.end(epoll);
+                }
+                Ok(Answer::Done)
+            }
+            Request::EndSeeds => {
+                if let Some(old) = web.take() {
+                    old.end(epoll);
                 }
                 Ok(Answer::Done)
             }

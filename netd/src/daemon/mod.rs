@@ -10,6 +10,7 @@ mod listener;
 mod port;
 mod ports;
 mod sandbox;
+mod web;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -22,9 +23,10 @@ use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
 use nix::unistd::geteuid;
 
 use crate::control::transport;
-use connection::Connection;
+use connection::{Connection, Served};
 use dns::Dns;
 use ports::Ports;
+use web::Web;
 
 pub use bucket::RateLimit;
 pub use listener::{activated_listener, listen_at};
@@ -61,6 +63,7 @@ pub struct Daemon {
     connections: BTreeMap<u64, Connection>,
     ports: Ports,
     dns: Option<Dns>,
+    web: Option<Web>,
     next_token: u64,
 }
 
@@ -79,6 +82,7 @@ impl Daemon {
             connections: BTreeMap::new(),
             ports: Ports::new(limit),
             dns: None,
+            web: None,
             next_token: LISTENER + 1,
         })
     }
@@ -87,8 +91,10 @@ impl Daemon {
     pub fn run(mut self) -> Result<std::convert::Infallible, DaemonError> {
         let mut events = [EpollEvent::empty(); EVENTS_AT_ONCE];
         loop {
-            let due = self.dns.as_ref().and_then(Dns::next_due);
-            let wait = match self.ports.next_resume().into_iter().chain(due).min() {
+            let dns = self.dns.as_ref().and_then(Dns::next_due);
+            let web = self.web.as_ref().and_then(Web::next_due);
+            let due = [self.ports.next_resume(), dns, web];
+            let wait = match due.into_iter().flatten().min() {
                 None => EpollTimeout::NONE,
                 Some(at) => timeout_until(at),
             };
@@ -105,6 +111,9 @@ impl Daemon {
             if let Some(dns) = &mut self.dns {
                 dns.go_on(&self.epoll, &mut self.ports, now);
             }
+            if let Some(web) = &mut self.web {
+                web.go_on(&self.epoll, now);
+            }
         }
     }
 
@@ -114,6 +123,10 @@ impl Daemon {
         } else if token & dns::TOKEN != 0 {
             if let Some(dns) = &mut self.dns {
                 dns.handle(&self.epoll, &mut self.ports, token);
+            }
+        } else if token & web::TOKEN != 0 {
+            if let Some(web) = &mut self.web {
+                web.handle(&self.epoll, &self.ports, token);
             }
         } else if self.connections.contains_key(&token) {
             self.serve_connection(token);
@@ -163,7 +176,13 @@ impl Daemon {
             return;
         };
         let next_token = self.take_token();
-        if connection.serve(&mut self.ports, &mut self.dns, &self.epoll, next_token) {
+        let mut served = Served {
+            epoll: &self.epoll,
+            ports: &mut self.ports,
+            dns: &mut self.dns,
+            web: &mut self.web,
+        };
+        if connection.serve(&mut served, next_token) {
             self.connections.insert(token, connection);
         } else if let Err(errno) = self.epoll.delete(connection.socket()) {
             tracing::warn!(error = %errno, "cannot stop waiting on a control connection");

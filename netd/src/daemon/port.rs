@@ -11,6 +11,7 @@ use nix::sys::socket::{MsgFlags, send};
 use super::bucket::{Bucket, RateLimit};
 use crate::control::{LeaseState, LoggedExchange, LoggedQuery, PortLog, PortState};
 use crate::dhcp::{Binding, DnsName, Exchange, MessageType, Outcome, Silence, respond};
+use crate::seed::Seed;
 use crate::sys;
 
 /// How many exchanges are kept.
@@ -222,6 +223,10 @@ impl Port {
 
     pub(super) fn names(&self) -> &[DnsName] {
         &self.binding.dns_names
+    }
+
+    pub(super) fn seed(&self) -> Option<&Seed> {
+        self.binding.seed.as_ref()
     }
 
     pub(super) fn log_query(&mut self, asked: &str, told: &str) {

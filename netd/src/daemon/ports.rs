@@ -13,6 +13,7 @@ use super::bucket::RateLimit;
 use super::port::{Buffers, Port, Turn};
 use crate::control::{PortLog, PortState};
 use crate::dhcp::{Binding, DnsName};
+use crate::seed::Seed;
 
 #[derive(Debug)]
 pub(super) struct Ports {
@@ -171,6 +172,12 @@ impl Ports {
         if let Some(port) = token.and_then(|token| self.ports.get_mut(token)) {
             port.log_query(asked, told);
         }
+    }
+
+    /// The data for the guest that has this address.
+    pub(super) fn seed(&self, address: Ipv4Addr) -> Option<&Seed> {
+        let token = self.addresses.get(&address)?;
+        self.ports.get(token).and_then(Port::seed)
     }
 
     pub(super) fn log(&mut self, name: &str) -> Option<PortLog> {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lease::LeaseTimes;
 use super::name::DnsName;
+use crate::seed::Seed;
 use crate::{MacAddr, Subnet};
 
 /// One port's address and configuration.
@@ -66,6 +67,9 @@ pub struct Binding {
     /// What network boot gets.
     #[serde(default)]
     pub boot: Option<Boot>,
+    /// What cloud-init gets, by HTTP.
+    #[serde(default)]
+    pub seed: Option<Seed>,
     /// Answer a DISCOVER that allows it with an ACK at once (RFC 4039).
     #[serde(default)]
     pub rapid_commit: bool,
@@ -154,6 +158,7 @@ impl Binding {
             tzdb_timezone: None,
             ipv6_only_wait_s: None,
             boot: None,
+            seed: None,
             rapid_commit: true,
             strict_client: false,
             relay: false,

@@ -55,9 +55,9 @@ pub enum Error {
         /// Everything in the way.
         conflicts: Vec<Conflict>,
     },
-    /// A socket for DNS could not be opened.
+    /// A socket to serve guests by could not be opened.
     #[error("cannot {action} {address}")]
-    DnsSocket {
+    Socket {
         /// What was being done, as a verb phrase.
         action: &'static str,
         /// At which address.

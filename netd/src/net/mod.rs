@@ -7,7 +7,6 @@
 mod admission;
 mod bridge;
 mod conflict;
-mod dns_socket;
 mod error;
 mod firewall;
 mod link;
@@ -16,18 +15,19 @@ mod network;
 mod nft;
 mod resolver;
 mod rules;
+mod service_socket;
 mod socket;
 mod sysctl;
 mod tap;
 
 pub use admission::{Admission, DropCounter, admit, admitted, drop_counters, expel};
 pub use conflict::{Conflict, check_conflicts};
-pub use dns_socket::DnsSockets;
 pub use error::{Error, NftFailure};
 pub use network::{
     Change, EnsureReport, Forward, Network, Protocol, RemoveOptions, RemoveReport, Warning,
     ensure_forwards, ensure_network, remove_network, warnings,
 };
 pub use resolver::{ResolverError, forwarders, host_resolvers};
+pub use service_socket::{DnsSockets, seed_socket};
 pub use socket::dhcp_socket;
 pub use tap::{Tap, TapOptions, create_tap, list_taps, remove_tap, set_tap_mtu};

@@ -6,6 +6,8 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 use super::{Error, bridge, check_conflicts, firewall, sysctl};
+use crate::dns::DNS_PORT;
+use crate::seed::SEED_PORT;
 use crate::{MacAddr, Subnet, names};
 
 /// A network of guests on one bridge.
@@ -164,7 +166,8 @@ impl fmt::Display for Warning {
             Warning::InputPolicyDrop { chain } => write!(
                 f,
                 "the nftables chain {chain} drops what comes to the host by default: unless it accepts UDP and TCP \
-                 port 53 from guests, they reach no DNS server here (network.dns names others)"
+                 port {DNS_PORT} and TCP port {SEED_PORT} from guests, they reach neither DNS (network.dns names other \
+                 servers) nor what cloud-init asks for"
             ),
         }
     }

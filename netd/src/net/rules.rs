@@ -19,6 +19,7 @@ use nftables::types::{NfChainType, NfHook};
 use super::{Forward, Network};
 use crate::dns::DNS_PORT;
 use crate::names::LINK_PREFIX;
+use crate::seed::SEED_PORT;
 
 /// Set of `port . Ethernet address`: what a port may send from.
 pub(super) const SET_MAC: &str = "mac";
@@ -194,12 +195,13 @@ pub(super) fn network_chains(network: &Network) -> Vec<ChainPlan> {
             Statement::Masquerade(None),
         ]);
     }
-    // The DNS server there is for guests and the host: a kernel takes packets for its addresses from any side.
+    // What is served there is for guests and the host: a kernel takes packets for its addresses from any side.
     let gateway = network.gateway.to_string();
-    let input = ["udp", "tcp"].map(|protocol| {
+    let served = [("udp", DNS_PORT), ("tcp", DNS_PORT), ("tcp", SEED_PORT)];
+    let input = served.map(|(protocol, port)| {
         vec![
             is(payload("ip", "daddr"), &gateway),
-            is_number(protocol, "dport", u32::from(DNS_PORT)),
+            is_number(protocol, "dport", u32::from(port)),
             is_not(iifname(), bridge),
             is_not(iifname(), "lo"),
             drop(),

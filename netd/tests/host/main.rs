@@ -23,4 +23,5 @@ mod lab;
 mod leases;
 mod network;
 mod ports;
+mod seeds;
 mod translation;

@@ -11,6 +11,7 @@ mod people;
 mod pool;
 mod resize;
 mod restart;
+mod seed;
 mod set_up;
 mod snapshots;
 mod sources;
@@ -95,7 +96,7 @@ fn refused(host: &LabHost, command: &str, status: i32, words: &[&str]) -> Result
 /// files.
 fn fingerprint(host: &LabHost) -> Result<String> {
     host.ok(
-        "for table in setting volume image vm nic run snapshot pending forward; do
+        "for table in setting volume image vm nic run snapshot pending forward seed; do
              [ ! -e /var/lib/fvm/state.db ] || sqlite3 -readonly /var/lib/fvm/state.db \"SELECT '$table', * FROM $table\"
          done
          # The pool without its counters, which go on when an import is undone.

@@ -1,6 +1,6 @@
 //! One VM's life: made, started, reached, seen, stopped, deleted.
 
-use crate::{KEY, WAIT, boot, json, ready_host, refused, said, ssh};
+use crate::{KEY, WAIT, boot, json, ready_host, refused, said, seed, ssh};
 use anyhow::{Context, Result, ensure};
 use fvm_lab::{LabHost, Needs};
 
@@ -9,7 +9,8 @@ fn a_vm_lives_and_leaves_nothing() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
     };
-    host.ok("fvm create debian 42")?;
+    seed::write_data(&host)?;
+    host.ok(&format!("fvm create debian 42 {}", seed::DATA))?;
     let started = host.sh(&format!("fvm start 42 {WAIT}"))?;
     ensure!(started.status.success(), "{}", said(&started));
     ensure!(!said(&started).contains("emulated"), "{}", said(&started));
@@ -46,6 +47,7 @@ fn a_vm_lives_and_leaves_nothing() -> Result<()> {
     );
 
     forwards(&host)?;
+    seed::found(&host)?;
 
     // The console replays what was printed before, takes what is typed, and `^]` leaves it.
     let console =

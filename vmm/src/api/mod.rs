@@ -55,8 +55,9 @@ pub use template::{
     TemplateWarning, VmXml,
 };
 pub use vm::{
-    Action, BatchReport, BootReport, CreateVms, DeleteVms, DhcpExchange, NicReport, StartVms,
-    StopMode, StopVms, VmList, VmOutcome, VmReport, VmState,
+    Action, BatchReport, BootReport, CreateVms, DeleteVms, DhcpExchange, MAX_SSH_KEYS_BYTES,
+    MAX_USER_DATA_BYTES, NicReport, StartVms, StopMode, StopVms, VmList, VmOutcome, VmReport,
+    VmState,
 };
 pub use wire::{Event, Line};
 

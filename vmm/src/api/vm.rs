@@ -4,6 +4,11 @@ use super::{ApiError, ImageName, Note, VmName, VmNumber, VmSet};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr};
 
+/// The longest user data of cloud-init, in bytes: what one cloud and another allow.
+pub const MAX_USER_DATA_BYTES: usize = 16 * 1024;
+/// The longest public keys for cloud-init, in bytes: all of them together, one on a line.
+pub const MAX_SSH_KEYS_BYTES: usize = 8 * 1024;
+
 /// Makes VMs as writable snapshots of an image: all of them, or none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateVms {
@@ -20,6 +25,12 @@ pub struct CreateVms {
     /// Virtual processors instead of the template's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
+    /// What cloud-init in the guests is to do, in one of its forms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
+    /// Public keys of SSH that cloud-init is to let in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ssh_keys: Vec<String>,
 }
 
 /// Starts VMs; each by itself.

@@ -5,7 +5,7 @@ use super::{
     error::{Result, failed},
     host::Host,
     journal::thin_id,
-    kept, templates,
+    kept, seed, templates,
 };
 use crate::{
     api::{Action, ApiError, BatchReport, CreateVms, ErrorKind, VmNumber, VmSet},
@@ -199,6 +199,7 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
         machine: qemu.and_then(|qemu| kept::machine(qemu, &domain.os.machine)),
         layout,
         nics: nics(host, &domain, number)?,
+        seed: seed::wanted(request, &domain)?,
         name,
     })
 }

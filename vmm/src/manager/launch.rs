@@ -10,7 +10,7 @@ use super::{
     host::{Host, describe},
     kept,
     machine::Machine,
-    netd::{Port, place},
+    netd::place,
     now_s, templates,
 };
 use crate::{
@@ -51,7 +51,8 @@ const CONSOLE_ALIAS: &str = "serial0";
 impl Manager {
     /// Makes a VM run. On failure, what was made is left for `release`.
     pub(super) fn launch(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<Machine> {
-        let domain = kept::domain(host, row)?;
+        let mut domain = kept::domain(host, row)?;
+        self.seed_guest(host, row, &mut domain, progress)?;
         let (accel, warning) = self.accelerator();
         if let Some(warning) = &warning {
             progress.warn(Some(row.number), warning.clone());
@@ -235,7 +236,7 @@ impl Manager {
                 trusted: false,
             }])
             .map_err(|error| failed(format!("admitting the tap {}", tap.name), &error))?;
-            self.netd.bind(Port::open(host, row, nic)?)?;
+            self.netd.bind(self.open_port(host, row, nic)?)?;
             let tap_fds = tap.fds.into_iter().map(|fd| fds.pass(fd)).collect();
             backings.push(NicBacking {
                 mac: mac.to_string(),

@@ -49,6 +49,7 @@ mod release;
 mod report;
 mod resize;
 mod screen;
+mod seed;
 mod snapshot;
 mod sparsify;
 mod stamp;

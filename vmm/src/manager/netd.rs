@@ -8,10 +8,11 @@ use super::{
     Manager, dns,
     error::{Result, failed},
     host::Host,
+    seed,
 };
 use crate::{
     api::{ApiError, DhcpExchange, ErrorKind, VmNumber},
-    store::{NicRow, VmRow},
+    store::{NicRow, SeedRow, VmRow},
 };
 use fvm_netd::{
     MacAddr,
@@ -23,6 +24,7 @@ use fvm_netd::{
 };
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -52,6 +54,10 @@ pub(super) struct Link {
     pub(super) dns: Option<DnsConfig>,
     /// When it was last looked at whether the host still asks the same servers.
     pub(super) servers_checked: Option<Instant>,
+    /// Where cloud-init's data are to be served.
+    pub(super) seeds_at: Option<Ipv4Addr>,
+    /// Why they are not, if so.
+    pub(super) seeds_trouble: Option<String>,
 }
 
 impl Netd {
@@ -90,6 +96,9 @@ impl Netd {
         if let Some(dns) = &link.dns {
             dns::serve_dns(&mut client, dns);
         }
+        if let Some(gateway) = link.seeds_at {
+            link.seeds_trouble = seed::serve(&mut client, gateway);
+        }
         let result = ask(&mut client).map_err(|error| failed("fvm-netd", &error));
         link.client = Some(client);
         result
@@ -121,14 +130,16 @@ impl Netd {
             .map(drop)
     }
 
-    /// Has exactly these ports served, and this DNS.
+    /// Has exactly these ports served, this DNS, and cloud-init's data at this address.
     pub(super) fn set_ports(
         &self,
         ports: impl IntoIterator<Item = Port>,
         dns: Option<DnsConfig>,
+        gateway: Ipv4Addr,
     ) -> Result<()> {
         let mut link = self.lock();
         link.dns = dns;
+        link.seeds_at = Some(gateway);
         link.ports = ports
             .into_iter()
             .map(|port| (port.name, port.binding))
@@ -162,7 +173,8 @@ impl Netd {
     fn mend(&self) -> Result<bool> {
         let mut link = self.lock();
         let broken = link.client.as_ref().is_none_or(Client::is_disconnected);
-        if !broken || (link.ports.is_empty() && link.dns.is_none()) {
+        let nothing = link.ports.is_empty() && link.dns.is_none() && link.seeds_at.is_none();
+        if !broken || nothing {
             return Ok(false);
         }
         self.call(&mut link, |_| Ok(())).map(|()| true)
@@ -243,13 +255,16 @@ impl Port {
     }
 
     /// The port of a card whose tap is there.
-    pub(super) fn open(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<Self> {
+    fn open(host: &Host, vm: &VmRow, nic: &NicRow, seed: Option<&SeedRow>) -> Result<Self> {
         let (place, mac) = place(host, vm, nic)?;
         let name = place.tap();
         let socket =
             net::dhcp_socket(&name).map_err(|error| failed("opening a port for DHCP", &error))?;
         Ok(Self {
-            binding: binding(host, vm, mac)?,
+            binding: Binding {
+                seed: seed.map(|seed| seed::served(vm, seed)),
+                ..binding(host, vm, mac)?
+            },
             name,
             socket,
         })
@@ -350,7 +365,7 @@ impl Manager {
                 if let Err(error) = follow_mtu(host, &row, nic) {
                     tracing::warn!(vm = %row.number, error = %error.message, "MTU not set");
                 }
-                match Port::open(host, &row, nic) {
+                match self.open_port(host, &row, nic) {
                     Ok(port) => ports.push(port),
                     Err(error) => {
                         tracing::warn!(vm = %row.number, error = %error.message, "port not served");
@@ -358,7 +373,13 @@ impl Manager {
                 }
             }
         }
-        self.netd.set_ports(ports, dns::config(host)?)
+        self.netd
+            .set_ports(ports, dns::config(host)?, host.network.gateway)
+    }
+
+    /// The port of a card whose tap is there.
+    pub(super) fn open_port(&self, host: &Host, vm: &VmRow, nic: &NicRow) -> Result<Port> {
+        Port::open(host, vm, nic, self.store.seed(vm.number)?.as_ref())
     }
 
     /// Watches the connection to `fvm-netd` as long as the manager is there.

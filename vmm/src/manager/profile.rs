@@ -57,6 +57,8 @@ impl Manager {
             template: template.clone(),
             memory_mib: request.memory_mib,
             cpus: request.cpus,
+            user_data: None,
+            ssh_keys: Vec::new(),
         };
         let tried = template.as_ref().unwrap_or(&image.template);
         let wanted = Wanted {
@@ -145,6 +147,8 @@ impl Manager {
             template: request.template.clone().or(said.template),
             memory_mib: request.memory_mib.or(said.memory_mib),
             cpus: request.cpus.or(said.cpus),
+            user_data: request.user_data.clone(),
+            ssh_keys: request.ssh_keys.clone(),
         };
         Ok((request, Some(profile.name)))
     }

@@ -67,6 +67,9 @@ impl Manager {
         if let Err(error) = self.netd.end_dns() {
             tracing::warn!(error = %error.message, "DNS goes with fvm-netd");
         }
+        if let Err(error) = self.netd.end_seeds() {
+            tracing::warn!(error = %error.message, "cloud-init's data go with fvm-netd");
+        }
         let report = net::remove_network(
             &network,
             net::RemoveOptions {

@@ -14,6 +14,7 @@ mod images;
 mod notes;
 mod pool;
 mod profiles;
+mod seeds;
 mod sizes;
 mod snapshots;
 mod vms;
@@ -22,6 +23,7 @@ pub use forwards::ForwardRow;
 pub use images::{ImageContent, ImageRow};
 pub use pool::{BackingRow, NewPool, Pending, PendingKind, PoolRow, VolumeRow, VolumeState};
 pub use profiles::ProfileRow;
+pub use seeds::SeedRow;
 pub use snapshots::{Caught, NewSnapshot, SnapshotRow};
 pub use vms::{NewVm, NicRow, RunRow, VmRow};
 
@@ -37,6 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0001_initial.sql"),
     include_str!("0002_notes.sql"),
     include_str!("0003_forward.sql"),
+    include_str!("0004_seed.sql"),
 ];
 
 /// Why the store could not do what it was asked.

@@ -1,6 +1,8 @@
 //! VMs, their network cards and their runs.
 
-use super::{Durability, For, Result, Store, VolumeState, column, column_u32, signed};
+use super::{
+    Durability, For, Result, SeedRow, Store, VolumeState, column, column_u32, seeds, signed,
+};
 use crate::api::VmNumber;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
 
@@ -46,6 +48,8 @@ pub struct NewVm {
     pub layout: String,
     /// Its network cards.
     pub nics: Vec<NicRow>,
+    /// What cloud-init in it is told, if anything.
+    pub seed: Option<SeedRow>,
 }
 
 /// A VM.
@@ -176,6 +180,9 @@ pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<(
             params![vm.number.get(), nic.index, nic.mac, nic.network],
         )
         .to(ACTION)?;
+    }
+    if let Some(seed) = &vm.seed {
+        seeds::insert(tx, vm.number, seed)?;
     }
     Ok(())
 }
@@ -373,6 +380,7 @@ pub(super) mod tests {
             machine: None,
             layout: "{}".into(),
             nics: vec![nic(0), nic(1)],
+            seed: None,
         }
     }
 }

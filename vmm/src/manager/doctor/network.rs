@@ -2,7 +2,7 @@
 
 use super::from_error;
 use crate::{api::Finding, manager::error::failed};
-use fvm_netd::net;
+use fvm_netd::{dns::DNS_PORT, net, seed::SEED_PORT};
 use nix::unistd::geteuid;
 use std::{fs, path::Path};
 
@@ -52,15 +52,17 @@ fn foreign(root: &Path, warning: &net::Warning) -> Finding {
     }
 }
 
-/// What lets guests' questions to DNS into the host.
+/// What lets guests' questions to DNS and those of cloud-init into the host.
 fn let_in(root: &Path, chain: &str) -> String {
     let ufw = fs::read_to_string(root.join("etc/ufw/ufw.conf")).unwrap_or_default();
     if ufw.lines().any(|line| line.trim() == "ENABLED=yes") {
-        return "sudo ufw allow in on fvm0 to any port 53".into();
+        return format!(
+            "sudo ufw allow in on fvm0 to any port {DNS_PORT}; sudo ufw allow in on fvm0 to any port {SEED_PORT} proto tcp"
+        );
     }
     format!(
-        "sudo nft insert rule {chain} iifname fvm0 udp dport 53 accept; \
-         sudo nft insert rule {chain} iifname fvm0 tcp dport 53 accept"
+        "sudo nft insert rule {chain} iifname fvm0 udp dport {DNS_PORT} accept; \
+         sudo nft insert rule {chain} iifname fvm0 tcp dport '{{ {DNS_PORT}, {SEED_PORT} }}' accept"
     )
 }
 

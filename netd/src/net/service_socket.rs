@@ -1,4 +1,4 @@
-//! The sockets by which `fvm-netd` hears DNS questions, and asks other servers.
+//! The sockets by which `fvm-netd` hears guests' questions, and asks other DNS servers.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,6 +11,7 @@ use nix::sys::socket::{
 
 use super::Error;
 use crate::dns::DNS_PORT;
+use crate::seed::SEED_PORT;
 
 /// How many sockets ask by UDP: each has a port of its own, which an answer by somebody else must guess.
 const ASKING_UDP: usize = 8;
@@ -35,35 +36,22 @@ pub struct DnsSockets {
 impl DnsSockets {
     /// Opens them; the first two at the DNS port of this address alone.
     pub fn open(address: Ipv4Addr) -> Result<Self, Error> {
-        let listening = |kind, action: &'static str| {
-            open(kind, Some(SocketAddrV4::new(address, DNS_PORT))).map_err(|errno| {
-                Error::DnsSocket {
-                    action,
-                    address,
-                    source: errno.into(),
-                }
-            })
-        };
+        let udp = SocketAddrV4::new(address, DNS_PORT);
+        let udp = open(SockType::Datagram, Some(udp))
+            .map_err(|errno| refused("hear DNS questions at", address, errno))?;
         let asking = |kind, bound: bool, count| {
             let any = bound.then_some(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
             let opened = (0..count)
                 .map(|_| open(kind, any))
                 .collect::<Result<_, _>>();
-            opened.map_err(|errno| Error::DnsSocket {
-                action: "open a socket to ask from at",
-                address: Ipv4Addr::UNSPECIFIED,
-                source: errno.into(),
+            opened.map_err(|errno| {
+                refused("open a socket to ask from at", Ipv4Addr::UNSPECIFIED, errno)
             })
         };
-        let tcp = listening(SockType::Stream, "take DNS connections at")?;
-        let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
-        listen(&tcp, backlog).map_err(|errno| Error::DnsSocket {
-            action: "listen for DNS connections at",
-            address,
-            source: errno.into(),
-        })?;
+        let tcp = SocketAddrV4::new(address, DNS_PORT);
+        let tcp = open_listening(tcp, "take DNS connections at")?;
         Ok(DnsSockets {
-            udp: listening(SockType::Datagram, "hear DNS questions at")?,
+            udp,
             tcp,
             asking_udp: asking(SockType::Datagram, true, ASKING_UDP)?,
             asking_tcp: asking(SockType::Stream, false, ASKING_TCP)?,
@@ -78,6 +66,28 @@ impl DnsSockets {
             .chain(&self.asking_tcp)
             .map(AsFd::as_fd)
             .collect()
+    }
+}
+
+/// The socket by which cloud-init in guests asks for its data, at this address alone.
+pub fn seed_socket(address: Ipv4Addr) -> Result<OwnedFd, Error> {
+    let at = SocketAddrV4::new(address, SEED_PORT);
+    open_listening(at, "take requests of cloud-init at")
+}
+
+fn open_listening(at: SocketAddrV4, action: &'static str) -> Result<OwnedFd, Error> {
+    let backlog = Backlog::new(BACKLOG).unwrap_or(Backlog::MAXCONN);
+    let opened = open(SockType::Stream, Some(at));
+    opened
+        .and_then(|socket| listen(&socket, backlog).map(|()| socket))
+        .map_err(|errno| refused(action, *at.ip(), errno))
+}
+
+fn refused(action: &'static str, address: Ipv4Addr, errno: Errno) -> Error {
+    Error::Socket {
+        action,
+        address,
+        source: errno.into(),
     }
 }
 

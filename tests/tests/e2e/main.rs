@@ -80,6 +80,11 @@ fn refused(host: &LabHost, command: &str, status: i32, words: &[&str]) -> Result
             "{command}\ndoes not say {word:?}: {text}"
         );
     }
+    is_as_before(host, &before, command)
+}
+
+/// Requires that everything is as it was before something.
+fn is_as_before(host: &LabHost, before: &str, what: &str) -> Result<()> {
     // An upload that was broken off is cleaned up after the command has ended.
     let mut after = fingerprint(host)?;
     for _ in 0..100 {
@@ -89,7 +94,7 @@ fn refused(host: &LabHost, command: &str, status: i32, words: &[&str]) -> Result
         host.ok("sleep 0.2")?;
         after = fingerprint(host)?;
     }
-    bail!("{command}\nchanged something:\n{before}\n{after}")
+    bail!("{what}\nchanged something:\n{before}\n{after}")
 }
 
 /// Everything that a refused command must leave as it was: the store's rows, device-mapper, links, rules,

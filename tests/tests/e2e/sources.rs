@@ -1,6 +1,6 @@
 //! What images are imported from: qcow2, servers, nothing at all, and files made in bad faith.
 
-use crate::{json, ready_host, refused};
+use crate::{fingerprint, is_as_before, json, ready_host, refused};
 use anyhow::{Context, Result, ensure};
 use fvm_lab::{LabHost, Needs};
 use serde_json::Value;
@@ -193,9 +193,62 @@ fn every_source_gives_the_same_image_and_none_a_wrong_one() -> Result<()> {
         &["cannot fetch"],
     )?;
     hostile(&host)?;
+    damaged(&host)?;
     ensure!(daemon(&host)? == before, "fvmd was restarted");
     host.ok("systemctl stop files")?;
     host.nothing_left()
+}
+
+/// Makes `count` damaged files of each kind of sound one, cut off or with a bit flipped at random, imports each, and says what became of it:
+/// a status, and the digest if it was imported.
+const DAMAGED: &str = r#"
+import json, random, subprocess, sys
+dice = random.Random(3)
+for kind in ["gz", "xz", "zst", "qcow2"]:
+    whole = open(f"/root/small.{kind}", "rb").read()
+    for number in range(15):
+        if number % 2:
+            at, bit = dice.randrange(6, len(whole)), 1 << dice.randrange(8)
+            what, data = "flipped", whole[:at] + bytes([whole[at] ^ bit]) + whole[at + 1:]
+        else:
+            at = dice.randrange(8, len(whole) - 1)
+            what, data = "cut", whole[:at]
+        open("/root/damaged", "wb").write(data)
+        done = subprocess.run(["fvm", "image", "import", "damaged", "/root/damaged"], capture_output=True, text=True)
+        digest = "-"
+        if done.returncode == 0:
+            shown = subprocess.run(["fvm", "image", "show", "damaged", "--json"], capture_output=True, check=True)
+            digest = json.loads(shown.stdout)["digest"]
+            subprocess.run(["fvm", "image", "remove", "damaged"], capture_output=True, check=True)
+        elif not (done.stderr.startswith("error: ") or "\nerror: " in done.stderr):
+            sys.exit(f"{kind} {what} at {at}: {done}")
+        print(kind, what, at, done.returncode, digest)
+"#;
+
+/// Sixty files that were damaged at random: refused, or what they were, or, where the format has no checksum, another content.
+fn damaged(host: &LabHost) -> Result<()> {
+    host.ok(
+        "head -c 300000 /dev/urandom > /root/small && truncate -s 1M /root/small && fvm image import small /root/small
+         for kind in gz xz zst qcow2; do fvm image export small /root/small.$kind; done",
+    )?;
+    let sound = json(host, "fvm image show small")?;
+    let sound = sound["digest"].as_str().context("no digest")?;
+    let before = fingerprint(host)?;
+    let told = host.ok(&format!("python3 - <<'END'{DAMAGED}END"))?;
+    ensure!(told.lines().count() == 60, "{told}");
+    for line in told.lines() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let right = match words[..] {
+            [_, _, _, "1" | "2", "-"] => true,
+            [kind, "flipped", _, "0", digest] => digest == sound || kind == "qcow2",
+            // What a gzip file or a qcow2 image is cut off of may be padding.
+            [_, "cut", _, "0", digest] => digest == sound,
+            _ => false,
+        };
+        ensure!(right, "{line}");
+    }
+    is_as_before(host, &before, "importing damaged files")?;
+    host.ok("fvm image remove small").map(drop)
 }
 
 /// Files made in bad faith, through the real daemon.

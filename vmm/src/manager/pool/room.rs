@@ -20,6 +20,8 @@ impl Manager {
         let watermark = host.config.pool.watermark_percent;
         let full = [("data", pool.data), ("metadata", pool.metadata)]
             .into_iter()
+            // A pool that failed tells no numbers.
+            .filter(|(_, usage)| usage.total > Bytes(0))
             .find(|(_, usage)| usage.percent() > watermark || usage.free() == Bytes(0));
         if let Some((what, usage)) = full {
             let message = format!(

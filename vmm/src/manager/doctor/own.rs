@@ -43,7 +43,7 @@ impl Manager {
         findings.push(match &host.dns_trouble {
             None => Finding::ok("DNS for guests", format!("served at {}", host.network.gateway)),
             Some(trouble) => Finding::warning(
-                "DNS for guests",
+                "DNS",
                 format!("{trouble}: guests know no names of VMs, and ask the host's servers"),
             )
             .fix(format!(

@@ -41,7 +41,7 @@ impl Manager {
             }
         });
         findings.push(match &host.dns_trouble {
-            None => Finding::ok("DNS for guests", format!("served at {}", host.network.gateway)),
+            None => Finding::ok("DNS", format!("served to guests at {}", host.network.gateway)),
             Some(trouble) => Finding::warning(
                 "DNS",
                 format!("{trouble}: guests know no names of VMs, and ask the host's servers"),

@@ -29,5 +29,5 @@ fn missing() -> Option<String> {
     ["mmdebstrap", "ssh", "ssh-keygen", "dpkg-deb", "objdump"]
         .into_iter()
         .find(|program| !command::installed(program))
-        .map(|program| format!("{program} is not installed; run packaging/prepare.sh"))
+        .map(|program| format!("{program} is not installed; run packaging/prepare"))
 }

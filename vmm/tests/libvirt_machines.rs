@@ -118,6 +118,10 @@ fn canonical_device(device: &Map<String, Value>, all: &Options) -> Map<String, V
     }
     // libvirt sets it by QMP when the machine is there.
     device.remove("guest-stats-polling-interval");
+    // fvm says the port at which the device is by default.
+    if device.get("driver").and_then(Value::as_str) == Some("pvpanic") {
+        device.entry("ioport").or_insert(json!(0x505));
+    }
     // QEMU has two names for some; the one for the DC-390 is libvirt's alone.
     let names = [
         ("virtio-iommu", "virtio-iommu-pci"),

@@ -10,6 +10,7 @@ mod machine;
 use anyhow::{Context, Result, ensure};
 use fvm_vmm::domain::{Domain, GraphicsKind, MachineKind, NicModel, PciAddress, VideoModel};
 use fvm_vmm::qemu::probe::{Capabilities, Version};
+use fvm_vmm::qemu::tune;
 use machine::{LIMIT, Machine, Setup, load, qemu};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -109,6 +110,19 @@ fn check(path: &Path) -> Result<()> {
     let mut machine = Machine::start(&qemu, &domain, setup)?;
     let status = machine.client.status(LIMIT)?;
     ensure!(status.state == "prelaunch", "the state is {}", status.state);
+    let pid = machine.running.pid();
+    tune::apply(&domain, pid, &mut machine.client, LIMIT)?;
+    let vcpus = machine.client.vcpu_threads(LIMIT)?;
+    for (vcpu, set) in &domain.tuning.vcpus {
+        let thread = vcpus.get(vcpu).context("a thread")?;
+        let status = std::fs::read_to_string(format!("/proc/{pid}/task/{thread}/status"))?;
+        let list: Vec<String> = set.iter().map(u32::to_string).collect();
+        let line = format!("Cpus_allowed_list:\t{}\n", list.join(","));
+        ensure!(
+            status.contains(&line),
+            "vcpu {vcpu}: no {line:?} in {status}"
+        );
+    }
     // What the machine has by itself has no id of ours.
     let builtin = |alias: &str| alias == "ide";
     let places = machine.assignment.layout.places.clone();

@@ -15,6 +15,7 @@ mod seed;
 mod set_up;
 mod snapshots;
 mod sources;
+mod template;
 mod vms;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -19,7 +19,10 @@ pub enum CpuMode {
         migratable: bool,
     },
     /// All that the accelerator can give.
-    Maximum,
+    Maximum {
+        /// Whether features that cannot be migrated stay hidden; `None` leaves it to QEMU.
+        migratable: Option<bool>,
+    },
 }
 
 words! {
@@ -131,7 +134,9 @@ pub(crate) fn read(domain: &Node<'_>, vcpus: u32) -> Result<(Cpu, Vec<MemoryNode
                         .attr("migratable")
                         .map_or(Ok(true), |value| value.on_off())?,
                 },
-                "maximum" => CpuMode::Maximum,
+                "maximum" => CpuMode::Maximum {
+                    migratable: node.attr("migratable").map(|v| v.on_off()).transpose()?,
+                },
                 _ => {
                     return Err(mode.refuse_with(
                         format!("fvm does not know the mode {:?}", mode.str()),

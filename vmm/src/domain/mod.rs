@@ -22,6 +22,7 @@ mod os;
 mod policy;
 mod smbios;
 mod system;
+mod tuning;
 pub(crate) mod write;
 pub(crate) mod xml;
 
@@ -37,8 +38,9 @@ pub use model::{Devices, Domain, GenerationId};
 pub use origin::{ElementId, Origin, TemplateElement, elements};
 pub use os::{Arch, BootDevice, DirectKernel, Firmware, Loader, MachineKind, Os};
 pub use policy::Permitted;
-pub use smbios::SmbiosTable;
+pub use smbios::{FirmwareEntry, SmbiosTable};
 pub use system::{Lifecycle, LifecycleAction, Power, Vcpus};
+pub use tuning::{CpuSet, Quota, Tuning};
 pub use xml::{MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS};
 
 /// Reads a template: expands its macros, refuses what fvm does not support, completes the rest.

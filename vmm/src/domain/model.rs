@@ -10,8 +10,9 @@ use super::memory::{self, Memory};
 use super::node::{Node, Value};
 use super::origin::{ElementId, Origin};
 use super::os::{self, Os};
-use super::smbios::{self, SmbiosTable};
+use super::smbios::{self, FirmwareEntry, SmbiosTable};
 use super::system::{self, Lifecycle, Power, Vcpus};
+use super::tuning::{self, Tuning};
 use std::collections::BTreeSet;
 
 /// A machine as its template describes it, completed.
@@ -33,6 +34,8 @@ pub struct Domain {
     pub cpu: Cpu,
     /// SMBIOS tables that the template fills in.
     pub smbios: Vec<SmbiosTable>,
+    /// Entries of the firmware configuration device.
+    pub firmware_entries: Vec<FirmwareEntry>,
     /// The identity by which the guest notices that it was cloned.
     pub generation_id: Option<GenerationId>,
     /// Clock and timers.
@@ -41,10 +44,14 @@ pub struct Domain {
     pub lifecycle: Lifecycle,
     /// Sleep states.
     pub power: Power,
+    /// Which of the host's processors serve it, and how much of them.
+    pub tuning: Tuning,
     /// The number of threads that disks and controllers may be given to, numbered from 1.
     pub iothreads: u32,
     /// Devices.
     pub devices: Devices,
+    /// Further arguments for QEMU, as they are.
+    pub qemu_arguments: Vec<String>,
     /// Where all of it stands in the template.
     pub origin: Origin,
     /// The elements that change nothing in the guest.
@@ -81,6 +88,8 @@ pub struct Devices {
     pub iommu: Option<Iommu>,
     /// Input devices.
     pub inputs: Vec<Input>,
+    /// USB devices of viewers.
+    pub redirects: Vec<Redirect>,
     /// Screens.
     pub graphics: Vec<Graphics>,
     /// Graphics cards, the primary one first.
@@ -187,7 +196,7 @@ pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
         .child_text("uuid")?
         .map(|value| uuid(&value))
         .transpose()?;
-    let vcpus = system::vcpus(node)?;
+    let (vcpus, cpuset) = system::vcpus(node)?;
     node.child("resource", |resource| {
         if resource.child_text("partition")?.is_some() {
             resource.warn("fvm puts every VM into a cgroup of its own; the partition is not used");
@@ -209,13 +218,15 @@ pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
         memory.current_kib = memory.current_kib.min(memory.total_kib);
         memory.nodes = nodes;
     }
+    let (smbios, firmware_entries) = smbios::read(node, os.smbios)?;
     let mut draft = Draft::default();
     let domain = Domain {
         name,
         uuid,
         memory,
         vcpus,
-        smbios: smbios::read(node, os.smbios)?,
+        smbios,
+        firmware_entries,
         generation_id: node.child("genid", generation_id)?,
         os,
         features: features::read(node)?,
@@ -223,10 +234,12 @@ pub(crate) fn read(node: &Node<'_>) -> Result<(Domain, Draft)> {
         clock: clock::read(node)?,
         lifecycle: system::lifecycle(node)?,
         power: system::power(node)?,
+        tuning: tuning::read(node, vcpus, cpuset, iothreads)?,
         iothreads,
         devices: node
             .child("devices", |devices| read_devices(devices, &mut draft))?
             .unwrap_or_default(),
+        qemu_arguments: qemu_arguments(node)?,
         origin: node.origin(),
         ignored: BTreeSet::new(),
     };
@@ -245,6 +258,8 @@ fn read_devices(node: &Node<'_>, draft: &mut Draft) -> Result<Devices> {
     draft.controllers = node.each("controller", device::controller)?;
     let balloon = node.child("memballoon", device::balloon)?;
     draft.balloon_given = balloon.is_some();
+    node.each("audio", device::audio)?;
+    node.ignore_children("audio");
     let videos = node.each("video", device::video)?;
     draft.video_given = !videos.is_empty();
     Ok(Devices {
@@ -257,6 +272,7 @@ fn read_devices(node: &Node<'_>, draft: &mut Draft) -> Result<Devices> {
         hubs: node.each("hub", device::hub)?,
         iommu: node.child("iommu", device::iommu)?,
         inputs: node.each("input", device::input)?,
+        redirects: node.each("redirdev", device::redirect)?,
         graphics: node.each("graphics", device::graphics)?,
         videos: videos.into_iter().flatten().collect(),
         sounds: node.each("sound", device::sound)?,
@@ -266,6 +282,14 @@ fn read_devices(node: &Node<'_>, draft: &mut Draft) -> Result<Devices> {
         panics: node.each("panic", device::panic)?,
         vsock: node.child("vsock", device::vsock)?,
     })
+}
+
+/// Reads libvirt's extension for options that it does not know.
+fn qemu_arguments(node: &Node<'_>) -> Result<Vec<String>> {
+    let arguments = node.child("qemu:commandline", |commandline| {
+        commandline.each("qemu:arg", |argument| argument.need("value")?.non_empty())
+    })?;
+    Ok(arguments.unwrap_or_default())
 }
 
 fn generation_id(node: &Node<'_>) -> Result<GenerationId> {

@@ -107,6 +107,11 @@ fn offence(element: &Element, names: &str, permitted: &Permitted<'_>) -> Option<
             (bridge != permitted.network)
                 .then(|| format!("{bridge:?} is a bridge of the host's own"))
         }),
+        "domain/cputune/shares" if text.parse().is_ok_and(|shares: u32| shares > 100) => whole(
+            "it takes processor time from other VMs, which have 100 shares",
+            "leave it out, or write up to 100",
+        ),
+        "domain/sysinfo/entry" => named(element, &["file"], LEAVE_OUT, |path| Some(file(path))),
         "domain/devices/hostdev" => whole("it hands a device of the host to the guest", LEAVE_OUT),
         "domain/devices/filesystem" => {
             whole("it shows a directory of the host to the guest", LEAVE_OUT)
@@ -195,6 +200,8 @@ mod tests {
         (OS, "<loader type='rom'>/home/ann/bios.bin</loader>", "/domain/os/loader", "/home/ann/bios.bin"),
         (OS, "<loader type='pflash' readonly='yes'>/etc/shadow</loader>", "/domain/os/loader", "/etc/shadow"),
         (OS, "<nvram template='/etc/shadow'/>", "/domain/os/nvram/@template", "/etc/shadow"),
+        (OS, "<boot dev='hd'/></os><cputune><shares>200</shares></cputune><os>", "/domain/cputune/shares", "other VMs"),
+        (OS, "</os><sysinfo type='fwcfg'><entry name='opt/x' file='/etc/shadow'/></sysinfo><os>", "/domain/sysinfo/entry/@file", "/etc/shadow"),
         (DISK, "<source dev='/dev/sda'/>", "/domain/devices/disk/source/@dev", "/dev/sda"),
         (DISK, "<source dev='/dev/fvm/fvm-debian-43'/>", "/domain/devices/disk/source/@dev", "own disk"),
         (DISK, "<source file='/root/x.raw'/>", "/domain/devices/disk/source/@file", "/root/x.raw"),

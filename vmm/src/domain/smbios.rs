@@ -1,4 +1,4 @@
-//! The tables of SMBIOS that the guest reads with dmidecode.
+//! What the guest's firmware hands it: the tables of SMBIOS, read with dmidecode, and entries of fw_cfg.
 
 use super::error::Result;
 use super::node::Node;
@@ -54,11 +54,37 @@ const BLOCKS: [Block; 4] = [
 /// The longest value that is passed on.
 const MAX_VALUE: usize = 255;
 
-/// Reads `<sysinfo>`; the guest gets it only if `<os><smbios mode='sysinfo'/>` says so.
-pub(crate) fn read(domain: &Node<'_>, wanted: bool) -> Result<Vec<SmbiosTable>> {
-    let tables = domain.child("sysinfo", |sysinfo| {
-        sysinfo.need("type")?.expect("smbios")?;
-        let mut tables = Vec::new();
+/// An entry of QEMU's firmware configuration device, which Linux shows below `/sys/firmware/qemu_fw_cfg`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirmwareEntry {
+    /// Where it stands in the template.
+    pub origin: Origin,
+    /// Its name, which begins with `opt/`.
+    pub name: String,
+    /// What is in it.
+    pub value: String,
+}
+
+/// The longest name that QEMU takes.
+const MAX_NAME: usize = 55;
+
+/// Reads every `<sysinfo>`; the guest gets tables only if `<os><smbios mode='sysinfo'/>` says so.
+pub(crate) fn read(
+    domain: &Node<'_>,
+    wanted: bool,
+) -> Result<(Vec<SmbiosTable>, Vec<FirmwareEntry>)> {
+    let (mut tables, mut entries) = (Vec::new(), Vec::new());
+    domain.each("sysinfo", |sysinfo| {
+        let is_smbios = sysinfo
+            .need("type")?
+            .choice(&[("smbios", true), ("fwcfg", false)])?;
+        if !is_smbios {
+            entries.extend(sysinfo.each("entry", firmware_entry)?);
+            return Ok(());
+        }
+        if !tables.is_empty() {
+            return Err(sysinfo.refuse("tables of SMBIOS may be given only once"));
+        }
         for (name, kind, known) in BLOCKS {
             tables.extend(sysinfo.each(name, |block| table(block, kind, known))?);
         }
@@ -74,9 +100,28 @@ pub(crate) fn read(domain: &Node<'_>, wanted: bool) -> Result<Vec<SmbiosTable>> 
         if !wanted {
             sysinfo.warn("the guest does not get it without <os><smbios mode='sysinfo'/></os>");
         }
-        Ok(tables)
+        Ok(())
     })?;
-    Ok(tables.filter(|_| wanted).unwrap_or_default())
+    if !wanted {
+        tables.clear();
+    }
+    Ok((tables, entries))
+}
+
+fn firmware_entry(entry: &Node<'_>) -> Result<FirmwareEntry> {
+    let name = entry.need("name")?;
+    let plain = |c: char| c.is_ascii_graphic();
+    let text = name.str();
+    if !text.starts_with("opt/") || text.len() > MAX_NAME || !text.chars().all(plain) {
+        return Err(name.refuse(format!(
+            "a name begins with `opt/` and has at most {MAX_NAME} printable characters"
+        )));
+    }
+    Ok(FirmwareEntry {
+        origin: entry.origin(),
+        name: text.to_owned(),
+        value: entry.text().non_empty()?,
+    })
 }
 
 fn table(block: &Node<'_>, kind: u8, known: &[&str]) -> Result<SmbiosTable> {

@@ -2,6 +2,7 @@
 
 use super::error::Result;
 use super::node::{Node, words};
+use super::tuning::{self, CpuSet};
 
 /// How many virtual processors the guest has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,8 @@ pub struct Power {
 
 const DEFAULT_ON_OFF: LifecycleAction = LifecycleAction::Destroy;
 
-/// Reads the number of processors.
-pub(crate) fn vcpus(domain: &Node<'_>) -> Result<Vcpus> {
+/// Reads the number of processors, and those of the host that they run on.
+pub(crate) fn vcpus(domain: &Node<'_>) -> Result<(Vcpus, Option<CpuSet>)> {
     let vcpus = domain.child("vcpu", |node| {
         if let Some(placement) = node.attr("placement") {
             placement.choice(&[("static", ())])?;
@@ -68,9 +69,10 @@ pub(crate) fn vcpus(domain: &Node<'_>) -> Result<Vcpus> {
                 _ => return Err(value.refuse(format!("must be from 1 to {max}"))),
             },
         };
-        Ok(Vcpus { max, current })
+        let cpuset = node.attr("cpuset").map(|value| tuning::cpus(&value));
+        Ok((Vcpus { max, current }, cpuset.transpose()?))
     })?;
-    Ok(vcpus.unwrap_or(Vcpus { max: 1, current: 1 }))
+    Ok(vcpus.unwrap_or((Vcpus { max: 1, current: 1 }, None)))
 }
 
 /// Reads `on_poweroff`, `on_reboot` and `on_crash`.

@@ -4,7 +4,10 @@
 //! restarted (`KillMode=process`). fvmd itself sits in the leaf `fvmd` (`DelegateSubgroup=fvmd`), because
 //! a cgroup that hands controllers down may hold no process of its own.
 
-use crate::api::VmNumber;
+use crate::{
+    api::VmNumber,
+    domain::{Quota, Tuning},
+};
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -80,8 +83,13 @@ impl Cgroups {
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub(super) fn create(&self, number: VmNumber, memory_mib: u64) -> io::Result<PathBuf> {
-        self.make(self.of(number), memory_mib)
+    pub(super) fn create(
+        &self,
+        number: VmNumber,
+        memory_mib: u64,
+        tuning: &Tuning,
+    ) -> io::Result<PathBuf> {
+        self.make(self.of(number), memory_mib, tuning)
     }
 
     /// The same for the program that looks into disks: there is one at a time.
@@ -89,10 +97,10 @@ impl Cgroups {
     /// # Errors
     /// When the kernel refuses.
     pub(super) fn create_helper(&self, memory_mib: u64) -> io::Result<PathBuf> {
-        self.make(self.of_helper(), memory_mib)
+        self.make(self.of_helper(), memory_mib, &Tuning::default())
     }
 
-    fn make(&self, path: PathBuf, memory_mib: u64) -> io::Result<PathBuf> {
+    fn make(&self, path: PathBuf, memory_mib: u64, tuning: &Tuning) -> io::Result<PathBuf> {
         match fs::create_dir(&path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
@@ -101,6 +109,16 @@ impl Cgroups {
             let limit = (memory_mib + OVERHEAD_MIB) << 20;
             fs::write(path.join("memory.max"), limit.to_string())?;
             fs::write(path.join("memory.oom.group"), "1")?;
+            if let Some(weight) = tuning.weight {
+                fs::write(path.join("cpu.weight"), weight.to_string())?;
+            }
+            if let Some(Quota {
+                quota_us,
+                period_us,
+            }) = tuning.quota
+            {
+                fs::write(path.join("cpu.max"), format!("{quota_us} {period_us}"))?;
+            }
         }
         Ok(path)
     }

@@ -53,6 +53,7 @@ impl Manager {
     pub(super) fn launch(&self, host: &Host, row: &VmRow, progress: &Progress) -> Result<Machine> {
         let mut domain = kept::domain(host, row)?;
         self.seed_guest(host, row, &mut domain, progress)?;
+        check_processors(&domain)?;
         let (accel, warning) = self.accelerator();
         if let Some(warning) = &warning {
             progress.warn(Some(row.number), warning.clone());
@@ -106,7 +107,7 @@ impl Manager {
             .map_err(|error| ApiError::from_error(ErrorKind::Usage, &error))?;
         let cgroup = self
             .cgroups
-            .create(row.number, row.memory_mib)
+            .create(row.number, row.memory_mib, &domain.tuning)
             .map_err(|error| failed(format!("making VM {}'s cgroup", row.number), &error))?;
         let log = paths.qemu_log();
         fault::point("start/prepared");
@@ -157,13 +158,18 @@ impl Manager {
             started_at_s,
         })?;
         fault::point("start/recorded");
-        let go = domain
-            .balloon_bytes()
-            .map_or(Ok(()), |bytes| qmp.balloon(bytes, QMP_TIMEOUT))
-            .and_then(|()| qmp.cont(QMP_TIMEOUT));
+        let go = qemu::tune::apply(domain, process.pid(), &mut qmp, QMP_TIMEOUT)
+            .map_err(|error| failed(format!("starting VM {}", row.number), &error))
+            .and_then(|()| {
+                domain
+                    .balloon_bytes()
+                    .map_or(Ok(()), |bytes| qmp.balloon(bytes, QMP_TIMEOUT))
+                    .and_then(|()| qmp.cont(QMP_TIMEOUT))
+                    .map_err(asking)
+            });
         if let Err(error) = go {
             self.store.end_run(row.number, None)?;
-            return Err(asking(error));
+            return Err(error);
         }
         Ok(Machine::new(
             row.number,
@@ -245,6 +251,20 @@ impl Manager {
             });
         }
         Ok(backings)
+    }
+}
+
+/// Refuses to bind a VM to processors that this host does not have.
+fn check_processors(domain: &Domain) -> Result<()> {
+    match qemu::tune::missing_processor(domain) {
+        Some((wanted, last)) => Err(ApiError::new(
+            ErrorKind::HostNotAble,
+            format!(
+                "the template binds the VM to processor {wanted}, and this host's last is {last}"
+            ),
+        )
+        .hint("change <cputune> or vcpu/@cpuset in the template")),
+        None => Ok(()),
     }
 }
 

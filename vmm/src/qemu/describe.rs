@@ -94,14 +94,19 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
         let hubs = devices.hubs.iter().map(|d| (&d.alias, &d.usb));
         let inputs = devices.inputs.iter().map(|d| (&d.alias, &d.usb));
         let sounds = devices.sounds.iter().map(|d| (&d.alias, &d.usb));
-        let mut all = hubs.chain(inputs).chain(sounds);
+        let redirects = devices.redirects.iter().map(|d| (&d.alias, &d.usb));
+        let mut all = hubs.chain(inputs).chain(sounds).chain(redirects);
         let (_, usb) = all.find(|(other, _)| *other == alias)?;
         usb.as_ref().map(usb_element)
     };
     let videos = videos_in_template_order(element, chosen.domain);
-    let simple: [(&str, Vec<&String>); 11] = [
+    let simple: [(&str, Vec<&String>); 12] = [
         ("video", videos),
         ("input", devices.inputs.iter().map(|d| &d.alias).collect()),
+        (
+            "redirdev",
+            devices.redirects.iter().map(|d| &d.alias).collect(),
+        ),
         ("hub", devices.hubs.iter().map(|d| &d.alias).collect()),
         ("panic", devices.panics.iter().map(|d| &d.alias).collect()),
         (

@@ -2,7 +2,7 @@
 //!
 //! Pure: PCI addresses ([`pci`]) and the argument vector ([`arguments`]) follow from the model and
 //! an [`Assignment`]. With system calls: the process ([`spawn`], [`adopt`]), its control socket
-//! ([`qmp`]), the guest's agent ([`agent`]), what a QEMU binary can do ([`probe`]) and where the firmware is ([`firmware`]).
+//! ([`qmp`]), what is set by it before the guest runs ([`tune`]), the guest's agent ([`agent`]), what a QEMU binary can do ([`probe`]) and where the firmware is ([`firmware`]).
 //! Nothing here knows the store or the manager.
 
 pub mod agent;
@@ -17,6 +17,7 @@ mod process;
 pub mod qmp;
 mod spawn;
 pub(crate) mod sys;
+pub mod tune;
 
 pub use args::{Argument, ArgumentError, CommandLine, arguments, command_line};
 pub use assignment::{Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, SocketBacking};

@@ -89,6 +89,7 @@ pub(super) fn aliases(domain: &mut Domain) {
     number("hub", devices.hubs.iter_mut().map(|d| &mut d.alias));
     number("iommu", devices.iommu.iter_mut().map(|d| &mut d.alias));
     number("input", devices.inputs.iter_mut().map(|d| &mut d.alias));
+    number("redir", devices.redirects.iter_mut().map(|d| &mut d.alias));
     number("video", devices.videos.iter_mut().map(|d| &mut d.alias));
     number("sound", devices.sounds.iter_mut().map(|d| &mut d.alias));
     number("balloon", devices.balloon.iter_mut().map(|d| &mut d.alias));

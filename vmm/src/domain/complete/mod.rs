@@ -185,7 +185,8 @@ fn boot_order(domain: &mut Domain, place: &Place) -> Result<()> {
     let devices = &mut domain.devices;
     let disks = devices.disks.iter().filter_map(|disk| disk.boot_index);
     let nics = devices.interfaces.iter().filter_map(|nic| nic.boot_index);
-    let given: Vec<u32> = disks.chain(nics).collect();
+    let redirects = devices.redirects.iter().filter_map(|r| r.boot_index);
+    let given: Vec<u32> = disks.chain(nics).chain(redirects).collect();
     if !given.is_empty() {
         if !domain.os.boot.is_empty() {
             return Err(

@@ -65,7 +65,7 @@ pub(super) fn usb_ports(domain: &mut Domain, place: &Place) -> Result<()> {
     Ok(())
 }
 
-/// The places of all USB devices, in libvirt's order: hubs, disks, inputs, sound.
+/// The places of all USB devices, in libvirt's order: hubs, disks, sound, inputs, viewers' devices.
 fn places(devices: &mut Devices) -> impl Iterator<Item = &mut Option<UsbAddress>> {
     let hubs = devices.hubs.iter_mut().map(|hub| &mut hub.usb);
     let disks = devices
@@ -82,9 +82,11 @@ fn places(devices: &mut Devices) -> impl Iterator<Item = &mut Option<UsbAddress>
         .sounds
         .iter_mut()
         .filter(|s| s.model == SoundModel::Usb);
+    let redirects = devices.redirects.iter_mut().map(|r| &mut r.usb);
     hubs.chain(disks)
-        .chain(inputs)
         .chain(sounds.map(|s| &mut s.usb))
+        .chain(inputs)
+        .chain(redirects)
 }
 
 /// The elements of the template's USB devices, which together need the hubs that are added.
@@ -96,6 +98,7 @@ fn usb_devices(devices: &Devices) -> Vec<ElementId> {
     let origins = disks.map(|d| &d.origin);
     let origins = origins.chain(inputs.map(|i| &i.origin));
     let origins = origins.chain(sounds.map(|s| &s.origin));
+    let origins = origins.chain(devices.redirects.iter().map(|r| &r.origin));
     origins.flat_map(|origin| origin.at(&[""])).collect()
 }
 

@@ -1,5 +1,6 @@
 //! Disks, CD-ROM and floppy drives.
 
+use super::limits::IoLimits;
 use crate::domain::address::{DriveAddress, PciPlace, UsbAddress};
 use crate::domain::node::words;
 use crate::domain::origin::Origin;
@@ -153,6 +154,8 @@ pub struct Disk {
     pub logical_block_size: Option<u32>,
     /// The physical block size in bytes.
     pub physical_block_size: Option<u32>,
+    /// How much may be read and written.
+    pub limits: Option<IoLimits>,
     /// Whether the guest may not write.
     pub read_only: bool,
     /// Whether several VMs write to it.

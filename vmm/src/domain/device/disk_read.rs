@@ -1,6 +1,7 @@
 //! Reading `<disk>`: what may stand there, and what cannot be combined.
 
 use super::disk::*;
+use super::limits;
 use crate::domain::address::{self, PciPlace};
 use crate::domain::error::Result;
 use crate::domain::node::Node;
@@ -48,6 +49,7 @@ pub(crate) fn disk(node: &Node<'_>) -> Result<Disk> {
         rotation_rate,
         logical_block_size: None,
         physical_block_size: None,
+        limits: node.child("iotune", limits::limits)?,
         read_only: node.flag("readonly")? || device == DiskDevice::Cdrom,
         shareable: node.flag("shareable")?,
         removable,

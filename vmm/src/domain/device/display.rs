@@ -2,7 +2,7 @@
 
 use crate::domain::address::{self, PciPlace};
 use crate::domain::error::Result;
-use crate::domain::node::{Node, words};
+use crate::domain::node::{Node, Value, words};
 use crate::domain::origin::Origin;
 
 words! {
@@ -23,6 +23,8 @@ pub struct Graphics {
     pub origin: Origin,
     /// How.
     pub kind: GraphicsKind,
+    /// The layout of the viewer's keyboard, by QEMU's name for it, of VNC.
+    pub keymap: Option<String>,
 }
 
 words! {
@@ -87,7 +89,17 @@ pub(crate) fn graphics(node: &Node<'_>) -> Result<Graphics> {
     if own_address {
         node.warn("the screen is reached through fvm only, not on an address of its own");
     }
-    node.ignore_attr("keymap");
+    let keymap = node.attr("keymap").map(|name| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        match name.str().chars().all(plain) {
+            true => name.non_empty(),
+            false => Err(name.refuse_with(
+                format!("{:?} is not the name of a layout", name.str()),
+                "names are like en-us, de, fr-ca",
+            )),
+        }
+    });
+    let keymap = keymap.transpose()?;
     for name in [
         "image",
         "jpeg",
@@ -101,6 +113,10 @@ pub(crate) fn graphics(node: &Node<'_>) -> Result<Graphics> {
         // These tune how SPICE compresses what it sends; the guest does not see them.
         node.ignore_children(name);
     }
+    node.child("gl", |gl| {
+        let enable = gl.need("enable")?;
+        no_host_gpu(&enable)
+    })?;
     for name in ["passwd", "passwdValidTo", "connected"] {
         if node.attr(name).is_some() {
             node.warn(format!(
@@ -111,7 +127,19 @@ pub(crate) fn graphics(node: &Node<'_>) -> Result<Graphics> {
     Ok(Graphics {
         origin: node.origin(),
         kind,
+        keymap: keymap.filter(|_| kind == GraphicsKind::Vnc),
     })
+}
+
+/// Guests draw for themselves.
+fn no_host_gpu(value: &Value<'_>) -> Result<()> {
+    match value.yes_no()? {
+        false => Ok(()),
+        true => Err(value.refuse_with(
+            "fvm does not hand the host's graphics card to guests",
+            "write 'no', or leave the element out",
+        )),
+    }
 }
 
 /// Reads `<video>`; `None` is the template's "no video".
@@ -125,6 +153,13 @@ pub(crate) fn video(node: &Node<'_>) -> Result<Option<Video>> {
         }
         let number = |name: &str| model.attr(name).map(|value| value.number()).transpose();
         let kind = kind.choice(VideoModel::WORDS)?;
+        model.child("acceleration", |acceleration| {
+            let mut all = ["accel2d", "accel3d"].iter();
+            all.try_for_each(|name| {
+                let value = acceleration.attr(name);
+                value.map_or(Ok(()), |value| no_host_gpu(&value))
+            })
+        })?;
         Ok(Some(Video {
             alias: String::new(),
             origin: node.origin(),

@@ -55,6 +55,8 @@ pub struct Interface {
     pub model: NicModel,
     /// The address that the template gives; without one fvm makes it.
     pub mac: Option<String>,
+    /// Whether the guest sees a cable in the card at the start.
+    pub link_up: bool,
     /// Whether the kernel moves the packets (vhost); `None` if it can.
     pub vhost: Option<bool>,
     /// The number of queue pairs.
@@ -86,7 +88,9 @@ pub(crate) fn interface(node: &Node<'_>) -> Result<Interface> {
     };
     let source = node.need_child("source", |source| {
         if is_network {
+            // What libvirt reports of a running machine.
             source.ignore_attr("portid");
+            source.ignore_attr("bridge");
             Ok(NicSource::Network(source.need("network")?.non_empty()?))
         } else {
             Ok(NicSource::Bridge(source.need("bridge")?.non_empty()?))
@@ -115,7 +119,19 @@ pub(crate) fn interface(node: &Node<'_>) -> Result<Interface> {
     {
         node.warn("fvm names the host's end of an interface itself; target/@dev is not used");
     }
-    node.child("link", |link| link.need("state")?.expect("up"))?;
+    let link_up = node.child("link", |link| {
+        link.need("state")?.choice(&[("up", true), ("down", false)])
+    })?;
+    node.child("filterref", |filter| {
+        // fvm keeps every guest to its own addresses anyway.
+        let kept = [
+            "clean-traffic",
+            "no-mac-spoofing",
+            "no-ip-spoofing",
+            "no-arp-spoofing",
+        ];
+        filter.need("filter")?.choice(&kept.map(|name| (name, ())))
+    })?;
     let mtu = node.child("mtu", |mtu| {
         let size = mtu.need("size")?;
         match size.number()? {
@@ -136,6 +152,7 @@ pub(crate) fn interface(node: &Node<'_>) -> Result<Interface> {
         // libvirt's own default, the card that every old guest knows.
         model: model.unwrap_or(NicModel::Rtl8139),
         mac,
+        link_up: link_up.unwrap_or(true),
         vhost,
         queues,
         mtu,

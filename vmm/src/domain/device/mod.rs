@@ -9,21 +9,29 @@ mod disk;
 mod disk_read;
 mod display;
 mod interface;
+mod limits;
+mod redirect;
 mod simple;
+mod sound;
 
 pub use character::{Channel, CharacterBackend, Console, ConsoleTarget, Serial};
 pub use controller::{Controller, ControllerKind, PciModel, ScsiModel, UsbModel};
 pub use disk::{Cache, Disk, DiskBus, DiskDevice, DiskSource, ErrorPolicy, IoMode};
 pub use display::{Graphics, GraphicsKind, Video, VideoModel};
 pub use interface::{Interface, NicModel, NicSource};
+pub use limits::{IoLimit, IoLimits};
+pub use redirect::Redirect;
 pub use simple::{
-    Balloon, Hub, Input, InputBus, InputKind, Iommu, IommuModel, Panic, PanicModel, Rng, Sound,
-    SoundModel, Vsock, Watchdog, WatchdogAction, WatchdogModel,
+    Balloon, Hub, Input, InputBus, InputKind, Iommu, IommuModel, Panic, PanicModel, Rng, Vsock,
+    Watchdog, WatchdogAction, WatchdogModel,
 };
+pub use sound::{Sound, SoundModel};
 
 pub(crate) use character::{channel, console, serial};
 pub(crate) use controller::{TemplateController, controller};
 pub(crate) use disk_read::{disk, nvme_namespace, target_index};
 pub(crate) use display::{graphics, video};
 pub(crate) use interface::interface;
-pub(crate) use simple::{balloon, hub, input, iommu, panic, rng, sound, vsock, watchdog};
+pub(crate) use redirect::redirect;
+pub(crate) use simple::{balloon, hub, input, iommu, panic, rng, vsock, watchdog};
+pub(crate) use sound::{audio, sound};

@@ -1,4 +1,4 @@
-//! Devices of a few attributes: balloon, rng, watchdog, input, sound, panic, vsock.
+//! Devices of a few attributes: balloon, rng, watchdog, input, hub, IOMMU, panic, vsock.
 
 use crate::domain::address::{self, PciPlace, UsbAddress};
 use crate::domain::error::Result;
@@ -165,39 +165,6 @@ pub struct Iommu {
     pub address_bits: Option<u32>,
     /// The place on the PCI bus, of virtio.
     pub pci: PciPlace,
-}
-
-words! {
-    /// The sound card.
-    pub enum SoundModel {
-        /// Intel HDA of ICH6.
-        Ich6 = "ich6",
-        /// Intel HDA of ICH9.
-        Ich9 = "ich9",
-        /// Intel 82801AA AC97.
-        Ac97 = "ac97",
-        /// Ensoniq ES1370.
-        Es1370 = "es1370",
-        /// USB audio.
-        Usb = "usb",
-    }
-}
-
-/// A sound card; what the guest plays is heard through SPICE, or by nobody.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sound {
-    /// The device's id in QEMU.
-    pub alias: String,
-    /// Where it stands in the template.
-    pub origin: Origin,
-    /// Which.
-    pub model: SoundModel,
-    /// The codecs of an HDA card, as QEMU names them; its default if empty.
-    pub codecs: Vec<&'static str>,
-    /// The place on the PCI bus.
-    pub pci: PciPlace,
-    /// The place on the USB bus.
-    pub usb: Option<UsbAddress>,
 }
 
 words! {
@@ -383,35 +350,6 @@ pub(crate) fn iommu(node: &Node<'_>) -> Result<Iommu> {
         Ok(())
     })?;
     Ok(iommu)
-}
-
-/// Reads `<sound>`.
-pub(crate) fn sound(node: &Node<'_>) -> Result<Sound> {
-    let model = node.need("model")?.choice(SoundModel::WORDS)?;
-    node.ignore_children("alias");
-    let codecs = match model {
-        SoundModel::Ich6 | SoundModel::Ich9 => node.each("codec", |codec| {
-            codec.need("type")?.choice(&[
-                ("duplex", "hda-duplex"),
-                ("micro", "hda-micro"),
-                ("output", "hda-output"),
-            ])
-        })?,
-        _ => Vec::new(),
-    };
-    let (mut pci, mut usb) = (PciPlace::default(), None);
-    match model {
-        SoundModel::Usb => usb = address::usb(node)?,
-        _ => pci = address::pci(node)?,
-    }
-    Ok(Sound {
-        alias: String::new(),
-        origin: node.origin(),
-        model,
-        codecs,
-        pci,
-        usb,
-    })
 }
 
 /// Reads `<panic>`.

@@ -1,7 +1,7 @@
-//! Serial lines, virtio consoles and channels.
+//! Serial lines, virtio consoles, channels and the USB devices of viewers.
 
 use super::vector::List;
-use super::{Builder, object};
+use super::{ArgumentError, Builder, insert, object};
 use crate::domain::{CharacterBackend, ElementId, VirtioSerialAddress};
 
 /// QEMU's name for what is behind the character device with this alias.
@@ -58,6 +58,26 @@ impl Builder<'_> {
                 .json("-device", port)
                 .because(console.origin.without(&BACKEND));
         }
+    }
+
+    pub(super) fn redirects(&mut self) -> Result<(), ArgumentError> {
+        let domain = self.domain;
+        for redirect in &domain.devices.redirects {
+            let chardev = chardev_id(&redirect.alias);
+            let list = List::starting("spicevmc")
+                .with("id", &chardev)
+                .with("name", "usbredir");
+            self.vector
+                .list("-chardev", list)
+                .because(redirect.origin.at(&[""]));
+            let mut properties = object! {
+                "driver": "usb-redir", "id": redirect.alias, "chardev": chardev,
+            };
+            insert(&mut properties, "bootindex", redirect.boot_index);
+            self.usb_place(&mut properties, redirect.usb.as_ref());
+            self.device(properties)?.because(redirect.origin.all());
+        }
+        Ok(())
     }
 
     /// Adds what is behind a character device and returns its id.

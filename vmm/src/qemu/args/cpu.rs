@@ -68,7 +68,9 @@ impl Builder<'_> {
             CpuMode::HostPassthrough { migratable } => {
                 List::starting("host").with("migratable", on_off(*migratable))
             }
-            CpuMode::Maximum => List::starting("max"),
+            CpuMode::Maximum { migratable } => {
+                List::starting("max").with_some("migratable", migratable.map(on_off))
+            }
             CpuMode::Custom(model) => List::starting(model),
             CpuMode::Default => List::starting("qemu64"),
         };

@@ -11,8 +11,8 @@ pub fn disk_node_name(target: &str) -> String {
     format!("disk-{target}")
 }
 
-/// The parts of a disk that say what is in it, not what the guest sees.
-const CONTENTS: [&str; 3] = ["source", "backingStore", "readonly"];
+/// The parts of a disk that say what is in it or how fast it is, not what the guest sees.
+const CONTENTS: [&str; 4] = ["source", "backingStore", "readonly", "iotune"];
 
 impl Builder<'_> {
     pub(super) fn disks(&mut self) -> Result<(), ArgumentError> {

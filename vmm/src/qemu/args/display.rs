@@ -18,6 +18,11 @@ impl Builder<'_> {
                     self.vector
                         .list("-vnc", List::starting("none").with("audiodev", "audio1"))
                         .because(graphics.origin.all());
+                    if let Some(keymap) = &graphics.keymap {
+                        self.vector
+                            .value("-k", keymap)
+                            .because(graphics.origin.at(&[""]));
+                    }
                 }
                 GraphicsKind::Spice => {
                     let spice = List::default()

@@ -268,6 +268,15 @@ impl Builder<'_> {
                 .because(table.origin.all())
                 .because(domain.origin.within(&["os/smbios"]));
         }
+        for entry in &domain.firmware_entries {
+            let list = List::default()
+                .with("name", &entry.name)
+                .with("string", &entry.value);
+            self.vector
+                .list("-fw_cfg", list)
+                .because(domain.origin.at(&["sysinfo"]))
+                .because(entry.origin.all());
+        }
         if let Some(id) = &domain.generation_id {
             let id = match id {
                 GenerationId::New => "auto",

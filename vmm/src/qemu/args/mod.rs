@@ -8,6 +8,7 @@ mod controller;
 mod cpu;
 mod disk;
 mod display;
+mod later;
 mod machine;
 mod network;
 mod other;
@@ -116,6 +117,7 @@ pub fn command_line(
     builder.serial_lines();
     builder.virtio_ports();
     builder.inputs()?;
+    builder.redirects()?;
     builder.screens()?;
     builder.sounds()?;
     builder.watchdogs()?;
@@ -124,6 +126,8 @@ pub fn command_line(
     builder.panics()?;
     builder.vsock()?;
     builder.confinement();
+    builder.acted_on_later();
+    builder.as_they_are();
     Ok(builder.vector)
 }
 

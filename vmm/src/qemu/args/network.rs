@@ -53,7 +53,10 @@ impl Builder<'_> {
             insert(&mut properties, "romfile", Some(""));
         }
         self.pci_device(&nic.alias, properties)?
-            .because(nic.origin.without(&["source", "target"]));
+            .because(
+                nic.origin
+                    .without(&["source", "target", "link", "filterref"]),
+            );
         Ok(())
     }
 }

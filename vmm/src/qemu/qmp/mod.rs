@@ -9,6 +9,7 @@ mod controls;
 mod devices;
 #[cfg(test)]
 mod tests;
+mod tuning;
 
 use super::probe::Version;
 use nix::sys::socket::{

@@ -16,12 +16,13 @@ use crate::command;
 use crate::debian::{Bootstrap, SUITE};
 
 const PACKAGES: &str = "qemu-system-x86,qemu-utils,ovmf,e2fsprogs,libarchive13t64,mtools,dosfstools,fdisk,syslinux,\
-     syslinux-common,systemd-boot-efi,busybox-static,dropbear-bin,dhcpcd-base,qemu-guest-agent,linux-image-cloud-amd64,kmod,zstd,xz-utils";
+     syslinux-common,systemd-boot-efi,busybox-static,dropbear-bin,dhcpcd-base,qemu-guest-agent,linux-image-cloud-amd64,kmod,zstd,xz-utils,swtpm";
 
 /// Programs that get a wrapper in the tree's `bin`, by their path under `usr`.
-const PROGRAMS: [&str; 15] = [
+const PROGRAMS: [&str; 16] = [
     "bin/qemu-system-x86_64",
     "bin/qemu-img",
+    "bin/swtpm",
     "bin/mcopy",
     "bin/mmd",
     "bin/mattrib",

@@ -95,6 +95,16 @@ impl VmPaths {
         self.state.join("nvram.fd")
     }
 
+    /// What the TPM keeps.
+    pub fn tpm(&self) -> PathBuf {
+        self.state.join("tpm")
+    }
+
+    /// What the TPM's emulator has said.
+    pub fn tpm_log(&self) -> PathBuf {
+        self.state.join("tpm.log")
+    }
+
     /// QMP, for operations.
     pub fn qmp_socket(&self) -> PathBuf {
         self.run.join("qmp.sock")

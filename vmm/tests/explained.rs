@@ -10,7 +10,7 @@ use fvm_vmm::qemu::pci::{self, Layout};
 use fvm_vmm::qemu::probe::{Capabilities, Version};
 use fvm_vmm::qemu::{
     Accel, Argument, Assignment, CommandLine, DiskBacking, FirmwareBacking, NicBacking,
-    command_line,
+    SocketBacking, command_line,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -129,7 +129,14 @@ fn compiled(domain: &Domain, before: Option<&Layout>) -> Option<CommandLine> {
             .map(|disk| (disk.target.clone(), backing(&disk.source)))
             .collect(),
         nics: nics.collect(),
-        sockets: BTreeMap::new(),
+        // For a TPM, if there is one.
+        sockets: BTreeMap::from([(
+            "tpm0".to_owned(),
+            SocketBacking {
+                fd: 99,
+                log_path: None,
+            },
+        )]),
         monitors: Vec::new(),
         firmware: Some(FirmwareBacking {
             code: format!(

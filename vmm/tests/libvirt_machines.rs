@@ -11,7 +11,9 @@ use anyhow::{Context, Result, ensure};
 use fvm_vmm::domain::{self, DiskSource, Domain, Macros};
 use fvm_vmm::qemu::pci;
 use fvm_vmm::qemu::probe::{Capabilities, Version};
-use fvm_vmm::qemu::{Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, arguments};
+use fvm_vmm::qemu::{
+    Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, SocketBacking, arguments,
+};
 use options::{Options, pairs, parse};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -72,7 +74,14 @@ fn ours(domain: &Domain) -> Result<Options> {
             .map(|disk| (disk.target.clone(), backing.clone()))
             .collect(),
         nics: nics.collect(),
-        sockets: BTreeMap::new(),
+        // For a TPM, if there is one.
+        sockets: BTreeMap::from([(
+            "tpm0".to_owned(),
+            SocketBacking {
+                fd: 99,
+                log_path: None,
+            },
+        )]),
         monitors: Vec::new(),
         firmware: Some(FirmwareBacking {
             code: "CODE".to_owned(),

@@ -78,6 +78,8 @@ fn lacking(qemu: &Capabilities, domain: &Domain) -> Option<&'static str> {
         && !qemu.has_device("igb")
     {
         Some("this QEMU has no igb")
+    } else if devices.tpm.is_some() && machine::swtpm(&qemu.binary).is_none() {
+        Some("there is no swtpm")
     } else if spice && !qemu.has_device("qxl") {
         Some("this QEMU has no SPICE")
     } else {

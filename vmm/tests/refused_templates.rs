@@ -72,6 +72,12 @@ const CASES: &[Case] = &[
     ("<devices>", "<devices>stray", "/domain/devices", "stray"),
     (DISK, "<disk type='block' device='disk' color='red'>", "/domain/devices/disk[1]/@color", "color"),
     // Screens, sound, what viewers bring, cables.
+    (BALLOON, "<tpm/>", "/domain/devices/tpm", "`backend` is missing"),
+    (BALLOON, "<tpm model='tpm-spapr'><backend type='emulator'/></tpm>", "/domain/devices/tpm/@model", "tpm-tis, tpm-crb"),
+    (BALLOON, "<tpm><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>", "/domain/devices/tpm/backend/@type", "emulator"),
+    (BALLOON, "<tpm><backend type='emulator' version='3'/></tpm>", "/domain/devices/tpm/backend/@version", "1.2, 2.0"),
+    (BALLOON, "<tpm model='tpm-crb'><backend type='emulator' version='1.2'/></tpm>", "/domain/devices/tpm/@model", "tpm-tis"),
+    (BALLOON, "<tpm><backend type='emulator'><encryption secret='x'/></backend></tpm>", "/domain/devices/tpm/backend/encryption", "encryption"),
     (BALLOON, "<redirdev bus='usb' type='tcp'/>", "/domain/devices/redirdev/@type", "spicevmc"),
     (BALLOON, "<redirdev bus='pci' type='spicevmc'/>", "/domain/devices/redirdev/@bus", "usb"),
     (BALLOON, "<audio id='1' type='gramophone'/>", "/domain/devices/audio/@type", "spice"),

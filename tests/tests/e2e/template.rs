@@ -51,7 +51,7 @@ fn what_a_template_says_of_processors_disks_and_cables_is_done() -> Result<()> {
     );
     let arguments = host.ok(&format!("tr '\\0' ' ' < /proc/{pid}/cmdline"))?;
     ensure!(
-        arguments.ends_with("-global i8042.extended-state=on "),
+        arguments.ends_with("-global i8042.extended-state=on"),
         "{arguments}"
     );
 

@@ -200,12 +200,30 @@ fn a_uefi_vm_boots_and_keeps_its_variables() -> Result<()> {
     let Some(host) = ready_host(Needs::default())? else {
         return Ok(());
     };
-    host.ok("fvm image import uefi /lab/guests/uefi.raw.zst --template linux-uefi && fvm create uefi 43")?;
+    // With a TPM, which is as lasting as the variables.
+    host.ok(
+        "fvm template show linux-uefi | sed \"s|<memballoon|<tpm model='tpm-crb'><backend type='emulator'/></tpm>&|\" > /root/tpm.xml
+         fvm image import uefi /lab/guests/uefi.raw.zst --template /root/tpm.xml && fvm create uefi 43",
+    )?;
     host.ok(&format!("fvm start 43 {WAIT}"))?;
     ensure!(
         ssh(&host, 43, "ls /sys/firmware")?.contains("efi"),
         "the guest was not started by UEFI"
     );
+    ensure!(
+        ssh(&host, 43, "ls /sys/firmware/acpi/tables")?.contains("TPM2"),
+        "the guest is not told of its TPM"
+    );
+    let emulator = host.ok(
+        "for pid in $(cat /sys/fs/cgroup/fvm.slice/fvmd.service/vm-43/cgroup.procs); do
+             ps -o uid=,comm= -p $pid; done; stat -c '%u %a %s' /var/lib/fvm/vms/43/tpm/tpm2-00.permall",
+    )?;
+    ensure!(
+        emulator.contains("1900000043 swtpm") && emulator.contains("1900000043 600 "),
+        "{emulator}"
+    );
+    let kept = "stat -c %W /var/lib/fvm/vms/43/tpm";
+    let made = host.ok(kept)?;
     let variables = "stat -c %i /var/lib/fvm/vms/43/nvram.fd";
     let before = host.ok(variables)?;
     host.ok(&format!("fvm stop 43 && fvm start 43 {WAIT}"))?;
@@ -213,6 +231,7 @@ fn a_uefi_vm_boots_and_keeps_its_variables() -> Result<()> {
         host.ok(variables)? == before,
         "the variables were made anew"
     );
+    ensure!(host.ok(kept)? == made, "the TPM was made anew");
     host.ok("fvm delete 43")?;
     host.nothing_left()
 }

@@ -106,6 +106,8 @@ pub struct Devices {
     pub panics: Vec<Panic>,
     /// The socket to the host.
     pub vsock: Option<Vsock>,
+    /// The trusted platform module.
+    pub tpm: Option<Tpm>,
 }
 
 impl Devices {
@@ -281,6 +283,7 @@ fn read_devices(node: &Node<'_>, draft: &mut Draft) -> Result<Devices> {
         watchdogs: node.each("watchdog", device::watchdog)?,
         panics: node.each("panic", device::panic)?,
         vsock: node.child("vsock", device::vsock)?,
+        tpm: node.child("tpm", device::tpm)?,
     })
 }
 

@@ -232,6 +232,11 @@ impl Manager {
             let socket = SocketBacking { fd, log_path: None };
             sockets.insert(channel.alias.clone(), socket);
         }
+        if let Some(tpm) = &domain.devices.tpm {
+            let fd = fds.pass(nothing()?);
+            let socket = SocketBacking { fd, log_path: None };
+            sockets.insert(tpm.alias.clone(), socket);
+        }
         for alias in launch::served(domain) {
             let log_path = Some(launch::text(&paths.console_log())?);
             let fd = fds.pass(nothing()?);

@@ -11,7 +11,7 @@ use super::{
     kept,
     machine::Machine,
     netd::place,
-    now_s, templates,
+    now_s, templates, tpm,
 };
 use crate::{
     api::{ApiError, ErrorKind},
@@ -85,6 +85,16 @@ impl Manager {
             let socket = SocketBacking { fd, log_path: None };
             sockets.insert(channel.alias.clone(), socket);
         }
+        let tpm = match &domain.devices.tpm {
+            None => None,
+            Some(device) => {
+                let (prepared, ours) = tpm::prepare()?;
+                let fd = fds.pass(ours);
+                let socket = SocketBacking { fd, log_path: None };
+                sockets.insert(device.alias.clone(), socket);
+                Some((device, prepared))
+            }
+        };
         let assignment = Assignment {
             name: row.name.clone(),
             uuid: row.uuid.clone(),
@@ -110,6 +120,9 @@ impl Manager {
             .create(row.number, row.memory_mib, &domain.tuning)
             .map_err(|error| failed(format!("making VM {}'s cgroup", row.number), &error))?;
         let log = paths.qemu_log();
+        if let Some((device, prepared)) = tpm {
+            tpm::start(prepared, device, row.number, &paths, uid, &cgroup)?;
+        }
         fault::point("start/prepared");
 
         let process = qemu::spawn(SpawnSpec {
@@ -158,18 +171,9 @@ impl Manager {
             started_at_s,
         })?;
         fault::point("start/recorded");
-        let go = qemu::tune::apply(domain, process.pid(), &mut qmp, QMP_TIMEOUT)
-            .map_err(|error| failed(format!("starting VM {}", row.number), &error))
-            .and_then(|()| {
-                domain
-                    .balloon_bytes()
-                    .map_or(Ok(()), |bytes| qmp.balloon(bytes, QMP_TIMEOUT))
-                    .and_then(|()| qmp.cont(QMP_TIMEOUT))
-                    .map_err(asking)
-            });
-        if let Err(error) = go {
+        if let Err(error) = qemu::tune::let_go(domain, process.pid(), &mut qmp, QMP_TIMEOUT) {
             self.store.end_run(row.number, None)?;
-            return Err(error);
+            return Err(failed(format!("starting VM {}", row.number), &error));
         }
         Ok(Machine::new(
             row.number,
@@ -298,7 +302,7 @@ pub(super) fn make_file_for(path: &Path, uid: u32) -> Result<()> {
 }
 
 /// The file that takes what QEMU says on its standard error; root's.
-fn open_log(path: &Path) -> Result<OwnedFd> {
+pub(super) fn open_log(path: &Path) -> Result<OwnedFd> {
     OpenOptions::new()
         .append(true)
         .create(true)

@@ -58,6 +58,7 @@ mod stop;
 mod supervise;
 mod teardown;
 mod templates;
+mod tpm;
 
 pub use caller::Caller;
 pub use console::ConsoleLine;

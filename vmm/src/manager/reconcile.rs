@@ -7,6 +7,7 @@ use super::{
     Manager,
     error::{Failures, Result, failed, file},
     host::Host,
+    kept,
     machine::Machine,
 };
 use crate::{
@@ -40,7 +41,7 @@ impl Manager {
             .map(|row| (row.number, row))
             .collect();
         let mut failures = Failures::default();
-        failures.keep(self.adopt_runs(&rows));
+        failures.keep(self.adopt_runs(host, &rows));
         failures.keep(self.thaw_left(host));
         failures.keep(self.kill_strays(&rows));
         failures.keep(self.remove_stray_ports(host));
@@ -54,7 +55,7 @@ impl Manager {
     }
 
     /// Takes over the VMs that an earlier daemon started; the others' runs are over.
-    fn adopt_runs(self: &Arc<Self>, rows: &HashMap<VmNumber, VmRow>) -> Result<()> {
+    fn adopt_runs(self: &Arc<Self>, host: &Host, rows: &HashMap<VmNumber, VmRow>) -> Result<()> {
         let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id")
             .map_err(|error| failed("reading the boot id", &error))?;
         let same_boot = self.store.setting(BOOT_ID)?.as_deref() == Some(boot_id.trim());
@@ -62,10 +63,13 @@ impl Manager {
             self.store.set_setting(BOOT_ID, boot_id.trim())?;
         }
         for run in self.store.runs()? {
-            if self.machines.get(run.vm).is_some() || !rows.contains_key(&run.vm) {
+            let Some(row) = rows.get(&run.vm) else {
+                continue;
+            };
+            if self.machines.get(run.vm).is_some() {
                 continue;
             }
-            match self.adopt(&run) {
+            match self.adopt(host, row, &run) {
                 Ok(machine) => {
                     let machine = Arc::new(machine);
                     tracing::info!(vm = %run.vm, pid = run.pid, "adopted");
@@ -83,7 +87,12 @@ impl Manager {
         Ok(())
     }
 
-    fn adopt(&self, run: &RunRow) -> std::result::Result<Machine, String> {
+    fn adopt(
+        &self,
+        host: &Host,
+        row: &VmRow,
+        run: &RunRow,
+    ) -> std::result::Result<Machine, String> {
         let process = qemu::adopt(run.pid, run.start_time).map_err(|error| error.to_string())?;
         let socket = self.paths.vm(run.vm).qmp_socket();
         let mut qmp = qemu::qmp::Client::connect(&socket, QMP_TIMEOUT)
@@ -91,7 +100,9 @@ impl Manager {
         // One that was recorded but not yet let go is let go now; for others this is nothing.
         let status = qmp.status(QMP_TIMEOUT).map_err(|error| error.to_string())?;
         if status.state == "prelaunch" {
-            qmp.cont(QMP_TIMEOUT).map_err(|error| error.to_string())?;
+            let domain = kept::domain(host, row).map_err(|error| error.to_string())?;
+            qemu::tune::let_go(&domain, run.pid, &mut qmp, QMP_TIMEOUT)
+                .map_err(|error| error.to_string())?;
         }
         let accelerator = if run.accelerator == "kvm" {
             qemu::Accel::Kvm

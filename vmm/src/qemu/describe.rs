@@ -100,7 +100,7 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
         usb.as_ref().map(usb_element)
     };
     let videos = videos_in_template_order(element, chosen.domain);
-    let simple: [(&str, Vec<&String>); 12] = [
+    let simple: [(&str, Vec<&String>); 13] = [
         ("video", videos),
         ("input", devices.inputs.iter().map(|d| &d.alias).collect()),
         (
@@ -124,6 +124,7 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
             devices.watchdogs.iter().map(|d| &d.alias).collect(),
         ),
         ("vsock", devices.vsock.iter().map(|d| &d.alias).collect()),
+        ("tpm", devices.tpm.iter().map(|d| &d.alias).collect()),
         ("iommu", devices.iommu.iter().map(|d| &d.alias).collect()),
     ];
     for (name, aliases) in simple {

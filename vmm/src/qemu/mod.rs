@@ -16,6 +16,7 @@ pub mod probe;
 mod process;
 pub mod qmp;
 mod spawn;
+pub mod swtpm;
 pub(crate) mod sys;
 pub mod tune;
 

@@ -31,7 +31,21 @@ fn last_of(list: &str) -> Option<u32> {
     last.parse().ok()
 }
 
-/// Sets all of it for the QEMU with this process id.
+/// Sets all of it for the QEMU with this process id, and has its guest run.
+pub fn let_go(
+    domain: &Domain,
+    pid: u32,
+    qmp: &mut Client,
+    limit: Duration,
+) -> Result<(), TuneError> {
+    apply(domain, pid, qmp, limit)?;
+    if let Some(bytes) = domain.balloon_bytes() {
+        qmp.balloon(bytes, limit)?;
+    }
+    Ok(qmp.cont(limit)?)
+}
+
+/// Sets all of it.
 pub fn apply(
     domain: &Domain,
     pid: u32,

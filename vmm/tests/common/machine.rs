@@ -1,12 +1,12 @@
 //! A QEMU that runs a domain for a test, and is ended with it.
 
 use anyhow::{Context, Result, bail, ensure};
-use fvm_vmm::domain::{self, Disk, DiskSource, Domain, Macros};
+use fvm_vmm::domain::{self, Disk, DiskSource, Domain, Macros, Tpm};
 use fvm_vmm::qemu::probe::Capabilities;
 use fvm_vmm::qemu::qmp::Client;
 use fvm_vmm::qemu::{
     Accel, Assignment, DiskBacking, FdTable, FirmwareBacking, NicBacking, Running, SocketBacking,
-    SpawnSpec, arguments, firmware, pci, probe, spawn,
+    SpawnSpec, arguments, firmware, pci, probe, spawn, swtpm,
 };
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -121,6 +121,11 @@ impl Machine {
             let log_path = (alias == "serial0").then(|| fds.pass_set(vec![log.into()]));
             sockets.insert(alias.to_owned(), SocketBacking { fd, log_path });
         }
+        if let Some(tpm) = &domain.devices.tpm {
+            let fd = fds.pass(start_tpm(&qemu.binary, tpm, run)?);
+            let socket = SocketBacking { fd, log_path: None };
+            sockets.insert(tpm.alias.clone(), socket);
+        }
         let nics = domain
             .devices
             .interfaces
@@ -217,6 +222,31 @@ impl Machine {
     pub(crate) fn connect(&self, alias: &str) -> Result<UnixStream> {
         Ok(UnixStream::connect(self.directory.path().join(alias))?)
     }
+}
+
+/// Where swtpm is: beside an unpacked QEMU, or installed.
+pub(crate) fn swtpm(qemu: &Path) -> Option<PathBuf> {
+    let beside = qemu.parent().map(|bin| bin.join("swtpm"));
+    beside
+        .filter(|program| program.exists())
+        .or_else(swtpm::find)
+}
+
+/// Starts a TPM, which ends with QEMU, and returns QEMU's end of the sockets.
+fn start_tpm(qemu: &Path, tpm: &Tpm, run: &Path) -> Result<OwnedFd> {
+    let state = run.join("tpm");
+    fs::create_dir(&state)?;
+    let (ours, theirs) = UnixStream::pair()?;
+    spawn(SpawnSpec {
+        binary: swtpm(qemu).context("there is no swtpm")?,
+        arguments: swtpm::arguments(tpm, &state),
+        fds: vec![(theirs.into(), swtpm::SOCKET)],
+        identity: None,
+        cgroup: None,
+        log: File::create(run.join("tpm.log"))?.into(),
+        directory: run.to_owned(),
+    })?;
+    Ok(ours.into())
 }
 
 fn listen(path: &Path) -> Result<OwnedFd> {

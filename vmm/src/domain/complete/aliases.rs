@@ -99,6 +99,7 @@ pub(super) fn aliases(domain: &mut Domain) {
         devices.watchdogs.iter_mut().map(|d| &mut d.alias),
     );
     number("panic", devices.panics.iter_mut().map(|d| &mut d.alias));
+    number("tpm", devices.tpm.iter_mut().map(|d| &mut d.alias));
     number("vsock", devices.vsock.iter_mut().map(|d| &mut d.alias));
 }
 

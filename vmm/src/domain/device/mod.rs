@@ -13,6 +13,7 @@ mod limits;
 mod redirect;
 mod simple;
 mod sound;
+mod tpm;
 
 pub use character::{Channel, CharacterBackend, Console, ConsoleTarget, Serial};
 pub use controller::{Controller, ControllerKind, PciModel, ScsiModel, UsbModel};
@@ -26,6 +27,7 @@ pub use simple::{
     Watchdog, WatchdogAction, WatchdogModel,
 };
 pub use sound::{Sound, SoundModel};
+pub use tpm::{Tpm, TpmModel, TpmVersion};
 
 pub(crate) use character::{channel, console, serial};
 pub(crate) use controller::{TemplateController, controller};
@@ -35,3 +37,4 @@ pub(crate) use interface::interface;
 pub(crate) use redirect::redirect;
 pub(crate) use simple::{balloon, hub, input, iommu, panic, rng, vsock, watchdog};
 pub(crate) use sound::{audio, sound};
+pub(crate) use tpm::tpm;

@@ -76,6 +76,12 @@ pub enum ArgumentError {
     /// A UEFI machine without firmware.
     #[error("no firmware was assigned to a UEFI machine")]
     NoFirmware,
+    /// A TPM without a socket to what emulates it.
+    #[error("nothing was assigned to {alias}")]
+    NoTpm {
+        /// The device.
+        alias: String,
+    },
     /// A vsock without its context id.
     #[error("no context id was assigned to {alias}")]
     NoContextId {
@@ -125,6 +131,7 @@ pub fn command_line(
     builder.rngs()?;
     builder.panics()?;
     builder.vsock()?;
+    builder.tpm()?;
     builder.confinement();
     builder.acted_on_later();
     builder.as_they_are();

@@ -1,6 +1,7 @@
-//! The devices of a few properties: input, sound, watchdog, balloon, rng, panic, vsock.
+//! The devices of a few properties: input, sound, watchdog, balloon, rng, panic, vsock, TPM.
 
 use super::controller::BUILT_IN;
+use super::vector::List;
 use super::{ArgumentError, Builder, JsonObject, insert, object};
 use crate::domain::{
     GraphicsKind, Input, InputBus, InputKind, IommuModel, MachineKind, PanicModel, Sound,
@@ -245,6 +246,41 @@ impl Builder<'_> {
                 PanicModel::Hyperv => {}
             }
         }
+        Ok(())
+    }
+
+    pub(super) fn tpm(&mut self) -> Result<(), ArgumentError> {
+        let (domain, given) = (self.domain, self.given);
+        let Some(tpm) = &domain.devices.tpm else {
+            return Ok(());
+        };
+        let alias = &tpm.alias;
+        let socket = given.sockets.get(alias);
+        let socket = socket.ok_or_else(|| ArgumentError::NoTpm {
+            alias: alias.clone(),
+        })?;
+        let chardev = List::starting("socket")
+            .with("id", "chrtpm")
+            .with("fd", socket.fd);
+        let emulator = List::starting("emulator")
+            .with("id", format!("tpm-{alias}"))
+            .with("chardev", "chrtpm");
+        for (option, list) in [("-chardev", chardev), ("-tpmdev", emulator)] {
+            self.vector
+                .list(option, list)
+                .because(tpm.origin.at(&["", "backend"]));
+        }
+        self.device(object! {
+            "driver": tpm.model.as_str(),
+            "tpmdev": format!("tpm-{alias}"),
+            "id": alias,
+        })?
+        .because(tpm.origin.without(&["backend"]));
+        let version = tpm.origin.at(&["backend"]);
+        self.vector.remark(
+            version,
+            "fvm starts swtpm with it, which QEMU finds behind the socket",
+        );
         Ok(())
     }
 

@@ -32,7 +32,13 @@ fn assignment(domain: &Domain) -> Assignment {
             tap_fds: vec![5],
             vhost_fds: vec![6],
         }],
-        sockets: BTreeMap::new(),
+        sockets: BTreeMap::from([(
+            "tpm0".to_owned(),
+            SocketBacking {
+                fd: 99,
+                log_path: None,
+            },
+        )]),
         monitors: vec![7, 8],
         firmware: None,
         fd_sets: vec![FdSet {

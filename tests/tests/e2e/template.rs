@@ -1,6 +1,6 @@
 //! What a template says that QEMU's command line cannot: it is done before the guest runs.
 
-use crate::{WAIT, json, ready_host, refused, ssh};
+use crate::{WAIT, json, ready_host, refused};
 use anyhow::{Context, Result, ensure};
 use fvm_lab::Needs;
 
@@ -64,8 +64,10 @@ fn what_a_template_says_of_processors_disks_and_cables_is_done() -> Result<()> {
         r#"timeout 300 sh -c 'until printf "\necho carrier-is-\$(cat /sys/class/net/eth0/carrier)\n" \
                | fvm console 44 --timeout 5s | grep -q carrier-is-0; do :; done'"#,
     )?;
-    host.ok("fvm qmp 44 set_link name=net0 up=true")?;
-    ssh(&host, 44, "cat /sys/class/net/eth0/carrier")?;
+    host.ok(
+        r#"fvm qmp 44 '{"execute": "set_link", "arguments": {"name": "net0", "up": true}}'
+           until timeout 10 fvm ssh -i /lab/guests/id_ed25519 44 -- true; do sleep 1; done"#,
+    )?;
 
     // A processor that this host does not have is told before anything is made.
     host.ok(

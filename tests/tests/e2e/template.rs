@@ -66,7 +66,7 @@ fn what_a_template_says_of_processors_disks_and_cables_is_done() -> Result<()> {
     )?;
     host.ok(
         r#"fvm qmp 44 '{"execute": "set_link", "arguments": {"name": "net0", "up": true}}'
-           until timeout 10 fvm ssh -i /lab/guests/id_ed25519 44 -- true; do sleep 1; done"#,
+           timeout 300 sh -c 'until timeout 20 fvm ssh -i /lab/guests/id_ed25519 44 -- true; do sleep 1; done'"#,
     )?;
 
     // A processor that this host does not have is told before anything is made.

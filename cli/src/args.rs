@@ -122,6 +122,8 @@ pub(crate) enum Command {
     Resume(commands::control::Resume),
     /// Press the reset button of running VMs
     Reset(commands::control::Reset),
+    /// Plug the network cable of running VMs in or out
+    Link(commands::control::Link),
     /// Press keys on the keyboards of running VMs
     SendKey(commands::control::SendKey),
     /// Write a picture of a VM's screen to a file

@@ -88,7 +88,7 @@ impl Numbers {
             "create" => Self::Free,
             "start" => Self::Idle,
             "stop" | "console" | "ssh" | "exec" | "scp" | "rsync" | "keydist" => Self::Up,
-            "pause" | "resume" | "reset" | "send-key" | "screenshot" | "qmp" => Self::Up,
+            "pause" | "resume" | "reset" | "link" | "send-key" | "screenshot" | "qmp" => Self::Up,
             _ => Self::All,
         }
     }

@@ -1,4 +1,4 @@
-//! `fvm pause`, `fvm resume`, `fvm reset`, `fvm send-key`
+//! `fvm pause`, `fvm resume`, `fvm reset`, `fvm link`, `fvm send-key`
 
 use super::Context;
 use crate::{
@@ -47,6 +47,33 @@ pub(crate) struct Reset {
     vms: Vms,
 }
 
+/// Arguments of `fvm link`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The guest sees that its card has no cable any more, or one again. A VM that is stopped and started has what its \
+template says: a cable, without <link state='down'/>.
+
+Examples:
+  fvm link 42 down
+  fvm link 50-59 up")]
+pub(crate) struct Link {
+    /// VM numbers: 42, 42,44 or 50-59
+    #[arg(value_name = "NUM")]
+    vms: VmSet,
+    /// In or out
+    #[arg(value_name = "up|down")]
+    state: Cable,
+}
+
+/// Whether there is a cable.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Cable {
+    /// There is
+    Up,
+    /// There is none
+    Down,
+}
+
 /// Arguments of `fvm send-key`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -82,6 +109,19 @@ impl Resume {
 impl Reset {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         control(context, self.vms.union()?, Control::Reset, "resetting").await
+    }
+}
+
+impl Link {
+    pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
+        let up = matches!(self.state, Cable::Up);
+        control(
+            context,
+            self.vms,
+            Control::Link { up },
+            "setting the cable of",
+        )
+        .await
     }
 }
 

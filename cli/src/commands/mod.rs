@@ -117,6 +117,7 @@ impl Command {
             Self::Pause(command) => command.run(context).await,
             Self::Resume(command) => command.run(context).await,
             Self::Reset(command) => command.run(context).await,
+            Self::Link(command) => command.run(context).await,
             Self::SendKey(command) => command.run(context).await,
             Self::Screenshot(command) => command.run(context).await,
             Self::Qmp(command) => command.run(context).await,

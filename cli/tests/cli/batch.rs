@@ -174,6 +174,10 @@ fn buttons_and_keys_are_for_several_vms() {
         control(Action::Reset, &["reset", "42"]),
         (1, Control::Reset)
     );
+    assert_eq!(
+        control(Action::Link, &["link", "42,43", "down"]),
+        (2, Control::Link { up: false })
+    );
     let chords = ["ctrl-alt-delete", "ret"].map(|chord| chord.parse().unwrap());
     assert_eq!(
         control(
@@ -190,10 +194,15 @@ fn buttons_and_keys_are_for_several_vms() {
 }
 
 #[test]
-fn a_key_that_is_not_there_is_wrong_usage() {
-    let ran = Daemon::always(|| unreachable!()).run(&["send-key", "42", "hyper"]);
-    assert_eq!(ran.status, 2, "{ran:?}");
-    assert!(ran.stderr.contains("no key 'hyper'"), "{ran:?}");
+fn what_is_not_there_is_wrong_usage() {
+    for (command, word) in [
+        (["send-key", "42", "hyper"], "no key 'hyper'"),
+        (["link", "42", "sideways"], "up, down"),
+    ] {
+        let ran = Daemon::always(|| unreachable!()).run(&command);
+        assert_eq!(ran.status, 2, "{ran:?}");
+        assert!(ran.stderr.contains(word), "{ran:?}");
+    }
 }
 
 #[test]

@@ -65,7 +65,7 @@ fn what_a_template_says_of_processors_disks_and_cables_is_done() -> Result<()> {
                | fvm console 44 --timeout 5s | grep -q carrier-is-0; do :; done'"#,
     )?;
     host.ok(
-        r#"fvm qmp 44 '{"execute": "set_link", "arguments": {"name": "net0", "up": true}}'
+        r#"fvm link 44 up
            timeout 300 sh -c 'until timeout 20 fvm ssh -i /lab/guests/id_ed25519 44 -- true; do sleep 1; done'"#,
     )?;
 

@@ -1,4 +1,4 @@
-//! The buttons and keys of running VMs, their screens, and QEMU's own monitor.
+//! The buttons, keys and cables of running VMs, their screens, and QEMU's own monitor.
 
 use super::{VmNumber, VmSet};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,11 @@ pub enum Control {
     Resume,
     /// Its reset button is pressed.
     Reset,
+    /// The cable of its network card is plugged in or out, until it is stopped.
+    Link {
+        /// In.
+        up: bool,
+    },
     /// Keys are pressed, one chord after the other.
     SendKey {
         /// The chords.
@@ -37,6 +42,8 @@ impl Control {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Reset => "reset",
+            Self::Link { up: true } => "link up",
+            Self::Link { up: false } => "link down",
             Self::SendKey { .. } => "send-key",
         }
     }

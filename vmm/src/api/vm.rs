@@ -227,6 +227,8 @@ pub enum Action {
     Resume,
     /// `ControlVms`, to reset
     Reset,
+    /// `ControlVms`, to plug the cable in or out
+    Link,
     /// `ControlVms`, to press keys
     SendKey,
 }

@@ -1,9 +1,10 @@
-//! The buttons and keys of running VMs: pause, resume, reset, keys.
+//! The buttons, keys and cables of running VMs: pause, resume, reset, link, keys.
 
 use super::{
     Manager, Progress,
     batch::side_by_side,
     error::{Result, failed},
+    kept,
     machine::{Entry, Machine, PAUSED_ON_REQUEST},
     owner::{Root, check_owner},
 };
@@ -12,6 +13,7 @@ use crate::{
         Action, ApiError, BatchReport, Chord, Control, ControlVms, ErrorKind, VmNumber, VmReport,
         VmState,
     },
+    domain::Domain,
     manager::Caller,
 };
 use std::{
@@ -38,6 +40,7 @@ impl Manager {
             Control::Pause => Action::Pause,
             Control::Resume => Action::Resume,
             Control::Reset => Action::Reset,
+            Control::Link { .. } => Action::Link,
             Control::SendKey { chords } => {
                 check_count(chords)?;
                 Action::SendKey
@@ -60,6 +63,7 @@ impl Manager {
             Control::Pause => pause(&machine)?,
             Control::Resume => resume(&machine)?,
             Control::Reset => reset(&machine)?,
+            Control::Link { up } => plug(&machine, &kept::domain(&host, &row)?, *up)?,
             Control::SendKey { chords } => press(&machine, chords)?,
         }
         self.report(&host, &row)
@@ -128,6 +132,19 @@ fn resume(machine: &Machine) -> Result<()> {
 
 fn reset(machine: &Machine) -> Result<()> {
     qmp(machine, "resetting", |qmp| qmp.system_reset(QMP_TIMEOUT))
+}
+
+fn plug(machine: &Machine, domain: &Domain, up: bool) -> Result<()> {
+    let cards = &domain.devices.interfaces;
+    if cards.is_empty() {
+        let message = format!("VM {} has no network card", machine.number);
+        return Err(ApiError::new(ErrorKind::Refused, message));
+    }
+    cards.iter().try_for_each(|card| {
+        qmp(machine, "setting the cable of", |qmp| {
+            qmp.set_link(&card.alias, up, QMP_TIMEOUT)
+        })
+    })
 }
 
 fn press(machine: &Machine, chords: &[Chord]) -> Result<()> {

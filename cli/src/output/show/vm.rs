@@ -26,6 +26,7 @@ fn word(action: Action) -> &'static str {
         Action::Pause => "paused",
         Action::Resume => "resumed",
         Action::Reset => "reset",
+        Action::Link => "cable set",
         Action::SendKey => "keys pressed",
     }
 }
@@ -62,6 +63,7 @@ pub(in crate::output) fn outcome(
             | Action::Pause
             | Action::Resume
             | Action::Reset
+            | Action::Link
             | Action::SendKey => {}
         }
     }

@@ -104,7 +104,7 @@ const WRAPPER: &str = r#"#!/bin/sh
 tree=${0%/*}/..
 export QEMU_MODULE_DIR="$tree/usr/lib/x86_64-linux-gnu/qemu"
 exec "$tree/usr/lib64/ld-linux-x86-64.so.2" --argv0 NAME \
-    --library-path "$tree/usr/lib/x86_64-linux-gnu" "$tree/usr/PROGRAM" EXTRA "$@"
+    --library-path "$tree/usr/lib/x86_64-linux-gnu:$tree/usr/lib/x86_64-linux-gnu/swtpm" "$tree/usr/PROGRAM" EXTRA "$@"
 "#;
 
 fn make(directory: &Path) -> Result<()> {

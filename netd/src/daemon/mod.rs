@@ -3,6 +3,7 @@
 //! It opens nothing after its start; everything it reads from or writes to was handed to it. What it
 //! was told to serve it serves until told otherwise, whether `fvmd` is there or not.
 
+mod accept;
 mod bucket;
 mod connection;
 mod dns;

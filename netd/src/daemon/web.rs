@@ -4,13 +4,14 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use nix::sys::socket::{SockFlag, accept4, getsockopt, sockopt};
+use nix::sys::socket::{getsockopt, sockopt};
 
+use super::accept::accept;
 use super::ports::Ports;
 use crate::seed;
 
@@ -18,9 +19,6 @@ use crate::seed;
 pub(super) const TOKEN: u64 = 1 << 62;
 /// How long a connection may take from its beginning to its end.
 const LIMIT: Duration = Duration::from_secs(30);
-/// How many connections guests may have, each and together.
-const CLIENTS_EACH: usize = 8;
-const CLIENTS_MAX: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Web {
@@ -105,27 +103,17 @@ impl Web {
     }
 
     fn accept(&mut self, epoll: &Epoll) {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let Ok(fd) = accept4(self.listener.as_raw_fd(), flags) else {
+        let others = self.clients.values().map(|client| client.address);
+        let Some((stream, address)) = accept(&self.listener, others) else {
             return;
         };
-        let stream = TcpStream::from(crate::sys::adopt_accepted(fd));
-        let Ok(SocketAddr::V4(from)) = stream.peer_addr() else {
-            return;
-        };
-        let of = |client: &&Client| client.address == *from.ip();
-        if self.clients.len() >= CLIENTS_MAX
-            || self.clients.values().filter(of).count() >= CLIENTS_EACH
-        {
-            return;
-        }
         let id = self.next_client;
         self.next_client = 1.max((id + 1) & 0xffff_ffff);
         let readable = EpollEvent::new(EpollFlags::EPOLLIN, self.base + id);
         if epoll.add(&stream, readable).is_ok() {
             let client = Client {
                 stream,
-                address: *from.ip(),
+                address,
                 input: Vec::new(),
                 output: None,
                 due: Instant::now() + LIMIT,

@@ -13,6 +13,7 @@ use hickory_proto::rr::rdata::TXT;
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 
 use crate::lab::{Lab, Namespace, Netd, SOON, bind, ip, wait_for, wait_for_log};
+use crate::outside::{guest, outside};
 
 /// A server elsewhere: on the host's loopback, with an answer of many records to every question.
 struct Elsewhere {
@@ -151,9 +152,7 @@ fn by_tcp(guest: &Namespace, server: Ipv4Addr, names: &[&str]) -> Vec<Message> {
 fn served(test: &str, upstreams: Vec<SocketAddrV4>) -> Option<(Lab, Netd, Namespace)> {
     let lab = Lab::new(test, &["busybox"])?;
     ip(&["link", "set", "lo", "up"]);
-    let guest = lab.namespace_guest(42);
-    let address = format!("{}/{}", lab.address(42), lab.subnet().prefix());
-    guest.run(|| ip(&["address", "add", &address, "dev", "eth0"]));
+    let guest = guest(&lab, 42);
     let netd = Netd::start(&lab);
     let mut client = netd.client();
     let mut binding = lab.binding(42);
@@ -296,18 +295,7 @@ fn nobody_outside_is_answered() {
     let Some((lab, netd, guest)) = served("nobody_outside_is_answered", Vec::new()) else {
         return;
     };
-    let outside = Namespace::new();
-    let path = outside.path();
-    ip(&[
-        "link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", &path,
-    ]);
-    ip(&["address", "add", "203.0.113.1/24", "dev", "uplink"]);
-    ip(&["link", "set", "uplink", "up"]);
-    outside.run(|| {
-        ip(&["address", "add", "203.0.113.9/24", "dev", "eth0"]);
-        ip(&["link", "set", "eth0", "up"]);
-        ip(&["route", "add", "192.168.22.0/24", "via", "203.0.113.1"]);
-    });
+    let outside = outside(&lab);
     let gateway = SocketAddr::from((lab.network.gateway, 53));
     let limit = std::time::Duration::from_millis(500);
     assert!(

@@ -22,6 +22,7 @@ mod isolation;
 mod lab;
 mod leases;
 mod network;
+mod outside;
 mod ports;
 mod seeds;
 mod translation;

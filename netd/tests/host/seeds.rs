@@ -10,6 +10,7 @@ use fvm_netd::net::seed_socket;
 use fvm_netd::seed::{SEED_PORT, Seed};
 
 use crate::lab::{Lab, Namespace, Netd, SOON, bind, ip, wait_for};
+use crate::outside::{guest, outside};
 
 fn seed(vm: u32) -> Seed {
     Seed {
@@ -17,14 +18,6 @@ fn seed(vm: u32) -> Seed {
         // Longer than a socket takes at once.
         user_data: format!("#cloud-config of {vm}\n{}", "# é\n".repeat(4000)),
     }
-}
-
-/// A guest with its address set by hand.
-fn guest(lab: &Lab, vm: u32) -> Namespace {
-    let guest = lab.namespace_guest(vm);
-    let address = format!("{}/{}", lab.address(vm), lab.subnet().prefix());
-    guest.run(|| ip(&["address", "add", &address, "dev", "eth0"]));
-    guest
 }
 
 fn serve(lab: &Lab, netd: &Netd) {
@@ -101,20 +94,9 @@ fn each_guest_gets_its_own_data_and_nobody_elses() {
     client.unbind("fvm42").unwrap();
     assert_eq!(fetched(&one, gateway, "meta-data"), "");
 
-    let outside = Namespace::new();
-    let path = outside.path();
-    ip(&[
-        "link", "add", "uplink", "type", "veth", "peer", "name", "eth0", "netns", &path,
-    ]);
-    ip(&["address", "add", "203.0.113.1/24", "dev", "uplink"]);
-    ip(&["link", "set", "uplink", "up"]);
+    let outside = outside(&lab);
     let limit = Duration::from_millis(500);
-    let refused = outside.run(|| {
-        ip(&["address", "add", "203.0.113.9/24", "dev", "eth0"]);
-        ip(&["link", "set", "eth0", "up"]);
-        ip(&["route", "add", "192.168.22.0/24", "via", "203.0.113.1"]);
-        TcpStream::connect_timeout(&at, limit).is_err()
-    });
+    let refused = outside.run(|| TcpStream::connect_timeout(&at, limit).is_err());
     assert!(refused, "reached from outside");
     assert!(netd.is_running(), "it lives within its sandbox");
     client.end_seeds().unwrap();

@@ -301,7 +301,7 @@ pub(super) fn make_file_for(path: &Path, uid: u32) -> Result<()> {
         .map_err(|error| file("making", path, &error))
 }
 
-/// The file that takes what QEMU says on its standard error; root's.
+/// The file that takes what a program of the VM says on its standard error; root's.
 pub(super) fn open_log(path: &Path) -> Result<OwnedFd> {
     OpenOptions::new()
         .append(true)

@@ -90,7 +90,8 @@ fn watch(vm: VmNumber, process: &Running) {
     loop {
         match process.wait(LOOK) {
             Ok(None) => {}
-            Ok(Some(qemu::ExitCause::Code(0))) => return,
+            // By itself after QEMU, or by the end of the cgroup if that was faster.
+            Ok(Some(qemu::ExitCause::Code(0) | qemu::ExitCause::Signal(9))) => return,
             Ok(Some(cause)) => return tracing::warn!(%vm, ?cause, "the TPM ended"),
             Err(error) => return tracing::warn!(%vm, %error, "waiting for the TPM"),
         }

@@ -86,29 +86,24 @@ fn bind(
     iothreads: &BTreeMap<u32, u32>,
 ) -> io::Result<()> {
     let tuning = &domain.tuning;
-    let mut named: BTreeMap<u32, &CpuSet> = BTreeMap::new();
-    for (threads, sets) in [(vcpus, &tuning.vcpus), (iothreads, &tuning.iothreads)] {
-        for (index, thread) in threads {
-            if let Some(set) = sets.get(index).or(tuning.all.as_ref()) {
-                named.insert(*thread, set);
-            }
-        }
-    }
-    let others = tuning.emulator.as_ref().or(tuning.all.as_ref());
+    let pins = [(vcpus, &tuning.vcpus), (iothreads, &tuning.iothreads)];
+    let working: BTreeMap<u32, Option<&CpuSet>> = pins
+        .into_iter()
+        .flat_map(|(threads, sets)| {
+            let pin = move |(index, thread): (&u32, &u32)| (*thread, sets.get(index));
+            threads.iter().map(pin)
+        })
+        .collect();
     for entry in fs::read_dir(format!("/proc/{pid}/task"))? {
         let name = entry?.file_name();
         let Some(thread) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        let own = vcpus
-            .values()
-            .chain(iothreads.values())
-            .any(|known| *known == thread);
-        let set = match named.get(&thread) {
-            Some(set) => Some(*set),
-            None if own => None,
-            None => others,
+        let own = match working.get(&thread) {
+            Some(pin) => *pin,
+            None => tuning.emulator.as_ref(),
         };
+        let set = own.or(tuning.all.as_ref());
         if let Some(set) = set {
             bind_thread(thread, set)?;
         }

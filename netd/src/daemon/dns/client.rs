@@ -1,21 +1,16 @@
 //! A client's connection: each message after two bytes with its length (RFC 1035, section 4.2.2).
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
-use nix::sys::socket::{SockFlag, accept4};
 
 use super::{Asker, CLIENTS, Dns};
-use crate::daemon::ports::Ports;
+use crate::daemon::{accept::accept, ports::Ports};
 
 /// How long a connection may say nothing (RFC 7766, section 6.2.3 leaves it to the server).
 const IDLE: Duration = Duration::from_secs(10);
-/// How many connections clients may have, each and together.
-const CLIENTS_EACH: usize = 8;
-const CLIENTS_MAX: usize = 128;
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -140,26 +135,17 @@ impl Client {
 
 impl Dns {
     pub(super) fn accept(&mut self, epoll: &Epoll) {
-        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let Ok(fd) = accept4(self.listener.as_raw_fd(), flags) else {
+        let others = self.clients.values().map(Client::address);
+        let accepted = accept(&self.listener, others);
+        let Some((stream, from)) = accepted.filter(|(_, from)| self.config.subnet.contains(*from))
+        else {
             return;
         };
-        let stream = TcpStream::from(crate::sys::adopt_accepted(fd));
-        let Ok(SocketAddr::V4(from)) = stream.peer_addr() else {
-            return;
-        };
-        let of = |client: &&Client| client.address() == *from.ip();
-        if self.clients.len() >= CLIENTS_MAX
-            || self.clients.values().filter(of).count() >= CLIENTS_EACH
-            || !self.config.subnet.contains(*from.ip())
-        {
-            return;
-        }
         let token = self.next_client;
         self.next_client = CLIENTS.max((token + 1) & 0xffff_ffff);
         let readable = EpollEvent::new(EpollFlags::EPOLLIN, self.base + token);
         if epoll.add(&stream, readable).is_ok() {
-            let client = Client::new(stream, *from.ip(), Instant::now());
+            let client = Client::new(stream, from, Instant::now());
             self.clients.insert(token, client);
         }
     }

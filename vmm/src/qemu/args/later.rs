@@ -5,20 +5,25 @@ use super::Builder;
 impl Builder<'_> {
     pub(super) fn acted_on_later(&mut self) {
         let domain = self.domain;
-        let binds = "fvm binds QEMU's threads to these processors before the guest runs";
-        for (path, text) in [
-            ("cputune/vcpupin", binds),
-            ("cputune/emulatorpin", binds),
-            ("cputune/iothreadpin", binds),
-            ("cputune", "fvm sets it for the VM's cgroup"),
-        ] {
-            let said = domain.origin.within(&[path]);
-            let said = said
-                .into_iter()
-                .filter(|id| !self.vector.remarks.contains_key(id));
-            let said = said.collect();
-            self.vector.remark(said, text);
-        }
+        let pins = [
+            "cputune/vcpupin",
+            "cputune/emulatorpin",
+            "cputune/iothreadpin",
+        ];
+        let pins = domain.origin.within(&pins);
+        self.vector.remark(
+            pins,
+            "fvm binds QEMU's threads to these processors before the guest runs",
+        );
+        let shares = [
+            "cputune/shares",
+            "cputune/global_period",
+            "cputune/global_quota",
+        ];
+        let mut shares = domain.origin.within(&shares);
+        shares.extend(domain.origin.at(&["cputune"]));
+        self.vector
+            .remark(shares, "fvm sets it for the VM's cgroup");
         for disk in &domain.devices.disks {
             let limits = disk.origin.within(&["iotune"]);
             self.vector

@@ -29,3 +29,23 @@ pub(super) fn accept(
     }
     (all < MAX && of_it < EACH).then_some((stream, from))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_has_a_few_connections_and_all_have_not_too_many() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = listener.local_addr().expect("bound");
+        let accepted = |other: Ipv4Addr, count: usize| {
+            let _waiting = TcpStream::connect(at).expect("it listens");
+            accept(&listener, std::iter::repeat_n(other, count)).is_some()
+        };
+        let another = Ipv4Addr::new(192, 0, 2, 1);
+        for (other, most) in [(Ipv4Addr::LOCALHOST, EACH), (another, MAX)] {
+            assert!(accepted(other, most - 1), "{other}");
+            assert!(!accepted(other, most), "{other}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ target = $(shell $(CARGO) metadata --no-deps --format-version 1 | sed 's/.*"targ
 # The profile of what runs on lab hosts, so that what tests and lab hosts share is built once.
 tests = --profile lab --locked
 
-.PHONY: help prepare demo shell build test lint deny unit lab fuzz cycles bench deb install clean
+.PHONY: help prepare demo shell build test lint deny unit lab fuzz cycles bench bench-dhcp deb install clean
 
 help:
 	@echo "make demo      the main job, on a lab host"
@@ -18,6 +18,7 @@ help:
 	@echo "make lint      formatting, clippy"
 	@echo "make fuzz      each fuzz target for 20 seconds (SECONDS=20)"
 	@echo "make bench     import and export, as ratios to what the machine can do"
+	@echo "make bench-dhcp  leases a second, beside other DHCP servers"
 	@echo "make deb       target/debian/fvm_VERSION_ARCH.deb"
 	@echo "make install   this build on this host (DESTDIR=, PREFIX=/usr)"
 
@@ -36,7 +37,7 @@ build:
 
 lint: prepare
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(tests) --workspace --all-targets -- -D warnings
 
 # Licences, bans and sources of dependencies, and dependencies that nothing uses: not part of every CI run, since the
 # two tools take minutes to build (cargo install --locked cargo-deny cargo-machete).
@@ -76,6 +77,11 @@ cycles: prepare
 # Import and export against the limits of the same machine, and their memory. On a host of your own: `sudo tests/assets/bench`.
 bench: prepare
 	$(CARGO) run $(tests) -p fvm-lab -- run tests/assets/bench
+
+# DHCP beside those of dnsmasq-base, kea-dhcp4-server and isc-dhcp-server that are installed, in network namespaces of this
+# machine; as root. Options: DHCP='--taps 50 --rounds 9'.
+bench-dhcp: prepare
+	$(CARGO) bench $(tests) -p fvm-netd --bench dhcp -- $(DHCP)
 
 deb: prepare build
 	mkdir -p target/debian

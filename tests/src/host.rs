@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::cache::Entry;
+use crate::clients;
 use crate::guests;
 use crate::image::Image;
 use crate::machine::{DISK, Disk, Hardware, Machine, STATE, Start};
@@ -60,6 +61,12 @@ pub struct LabHost {
 }
 
 impl LabHost {
+    /// Makes what hosts and tests need and is not there yet.
+    pub fn prepare() -> Result<()> {
+        clients::get()?;
+        Self::fresh(Needs::default()).map(drop)
+    }
+
     /// Brings up a fresh host, making whatever that takes first.
     pub fn fresh(needs: Needs) -> Result<Self> {
         let tools = Tools::get()?;

@@ -5,6 +5,7 @@
 //! parts are made; [`lab_host`] does so for a test, which is skipped aloud where that cannot be had.
 
 mod cache;
+mod clients;
 mod command;
 mod debian;
 mod demo;

@@ -5,9 +5,6 @@
 
 use std::net::TcpStream;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use fvm_netd::control::{Client, PortLog};
@@ -16,109 +13,8 @@ use fvm_netd::net;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::lab::{Lab, Namespace, Netd, bind, ip, wait_for, wait_for_log, wait_until_gone};
-
-/// A client program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// busybox: `01` and the hardware address as its identifier; takes 576 bytes.
-    Udhcpc,
-    /// ISC dhclient: no identifier; keeps its lease in a file.
-    Dhclient,
-    /// dhcpcd: a DUID as its identifier; rapid commit; keeps its lease in a file.
-    Dhcpcd,
-}
-
-use Kind::{Dhclient, Dhcpcd, Udhcpc};
-
-const PROGRAMS: [&str; 4] = ["busybox", "dhclient", "dhcpcd", "unshare"];
-
-/// What a client calls to configure the link: no more than address and route, so that nothing of the
-/// machine the test runs on is touched.
-const UDHCPC_SCRIPT: &str = "#!/bin/sh\n\
-    case $1 in\n\
-    deconfig) ip address flush dev $interface; ip link set $interface up;;\n\
-    bound|renew) ip address replace $ip/$mask dev $interface; ip route replace default via $router;;\n\
-    esac\n";
-const DHCLIENT_SCRIPT: &str = "#!/bin/sh\n\
-    case $reason in\n\
-    PREINIT) ip address flush dev $interface; ip link set $interface up;;\n\
-    BOUND|RENEW|REBIND|REBOOT)\n\
-    ip address replace $new_ip_address/24 dev $interface\n\
-    ip route replace default via $new_routers;;\n\
-    EXPIRE|FAIL|RELEASE|STOP) ip address flush dev $interface;;\n\
-    esac\n";
-
-/// A client that runs in a guest's namespace, with file systems and processes of its own.
-struct RealClient(Child);
-
-impl RealClient {
-    fn start(kind: Kind, lab: &Lab, guest: &Namespace) -> RealClient {
-        let dir = lab.dir.path();
-        let shown = dir.display();
-        let run = match kind {
-            Udhcpc => {
-                let script = write_script(dir, "udhcpc.sh", UDHCPC_SCRIPT);
-                format!(
-                    "exec busybox udhcpc -f -i eth0 -t 20 -T 1 -s {}",
-                    script.display()
-                )
-            }
-            Dhclient => {
-                let script = write_script(dir, "dhclient.sh", DHCLIENT_SCRIPT);
-                format!(
-                    "exec dhclient -4 -d -cf /dev/null -sf {} -lf {shown}/dhclient.leases \
-                     -pf {shown}/dhclient.pid eth0",
-                    script.display()
-                )
-            }
-            Dhcpcd => {
-                std::fs::create_dir_all(dir.join("dhcpcd")).unwrap();
-                format!(
-                    "mkdir -p /var/lib/dhcpcd; mount --bind {shown}/dhcpcd /var/lib/dhcpcd; \
-                     mount -t tmpfs tmpfs /run; printf 'duid\\n' > /run/dhcpcd.conf; \
-                     exec dhcpcd --nobackground --ipv4only --config /run/dhcpcd.conf \
-                     --script /bin/true --option rapid_commit --timeout 20 eth0"
-                )
-            }
-        };
-        let mut command = Command::new("unshare");
-        command
-            .args([
-                "--mount",
-                "--pid",
-                "--fork",
-                "--mount-proc",
-                "--kill-child",
-                "sh",
-                "-ec",
-                &run,
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        RealClient(guest.run(|| command.spawn().unwrap()))
-    }
-}
-
-impl Drop for RealClient {
-    /// Ends it without a word to the server, as a guest that is killed.
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn write_script(dir: &Path, name: &str, text: &str) -> PathBuf {
-    let path = dir.join(name);
-    // A script that is open for writing, here or in a process that is just beginning, cannot be run.
-    if !path.exists() {
-        let draft = dir.join(format!("{name}.draft"));
-        std::fs::write(&draft, text).unwrap();
-        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o755)).unwrap();
-        std::fs::rename(&draft, &path).unwrap();
-    }
-    path
-}
+use crate::real_client::Kind::{self, Dhclient, Dhcpcd, NetworkManager, Networkd, Udhcpc};
+use crate::real_client::{PROGRAMS, RealClient, has_kept_a_lease};
 
 fn replies(log: &PortLog) -> Vec<MessageType> {
     let outcomes = log.exchanges.iter().map(|logged| &logged.exchange.outcome);
@@ -155,7 +51,17 @@ fn each_client_in_turn_gets_the_same_address_at_the_first_try() {
     };
     let netd = Netd::start(&lab);
     let mut client = netd.client();
-    for kind in [Udhcpc, Dhclient, Dhcpcd, Udhcpc, Dhcpcd, Dhclient, Udhcpc] {
+    for kind in [
+        Udhcpc,
+        Dhclient,
+        Networkd,
+        Dhcpcd,
+        NetworkManager,
+        Udhcpc,
+        Dhcpcd,
+        Dhclient,
+        Udhcpc,
+    ] {
         let guest = lab.namespace_guest(42);
         bind(&mut client, "fvm42", &lab.binding(42));
         let running = RealClient::start(kind, &lab, &guest);
@@ -188,7 +94,7 @@ fn clients_of_different_identifiers_share_a_card() {
     let guest = lab.namespace_guest(42);
     bind(&mut client, "fvm42", &lab.binding(42));
     // As firmware, installer and system do, one after the other and none with a RELEASE.
-    for kind in [Udhcpc, Dhcpcd, Dhclient, Dhcpcd] {
+    for kind in [Udhcpc, Networkd, Dhcpcd, NetworkManager, Dhclient, Networkd] {
         let running = RealClient::start(kind, &lab, &guest);
         let log = wait_for_address(&mut client, &lab, &guest, 42);
         assert!(
@@ -253,6 +159,16 @@ fn dhcpcd_renews() {
 }
 
 #[test]
+fn networkd_renews() {
+    renews(Networkd);
+}
+
+#[test]
+fn networkmanager_renews() {
+    renews(NetworkManager);
+}
+
+#[test]
 fn a_client_rebinds_after_netd_was_down() {
     let Some(lab) = Lab::new("a_client_rebinds_after_netd_was_down", &PROGRAMS) else {
         return;
@@ -284,15 +200,6 @@ fn a_client_rebinds_after_netd_was_down() {
     assert_eq!(log.exchanges[0].exchange.asked, Some(lab.address(42)));
     assert_eq!(replies(&log)[0], MessageType::Ack);
     assert_eq!(guest.addresses(), [lab.address(42)]);
-}
-
-fn has_kept_a_lease(kind: Kind, lab: &Lab) -> bool {
-    let kept = |name: &str| std::fs::read(lab.dir.path().join(name)).unwrap_or_default();
-    match kind {
-        Udhcpc => false,
-        Dhclient => String::from_utf8_lossy(&kept("dhclient.leases")).contains("expire "),
-        Dhcpcd => !kept("dhcpcd/eth0.lease").is_empty(),
-    }
 }
 
 fn reboots_with_a_stale_lease(kind: Kind) {
@@ -344,4 +251,9 @@ fn dhclient_reboots_with_a_stale_lease() {
 #[test]
 fn dhcpcd_reboots_with_a_stale_lease() {
     reboots_with_a_stale_lease(Dhcpcd);
+}
+
+#[test]
+fn networkmanager_reboots_with_a_stale_lease() {
+    reboots_with_a_stale_lease(NetworkManager);
 }

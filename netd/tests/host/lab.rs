@@ -25,12 +25,32 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 /// The user `fvm-netd` runs as: nobody.
 pub(crate) const NETD_UID: u32 = 65534;
 
+/// What the lab has unpacked for tests: network managers that must not be installed, and QEMU.
+pub(crate) const MANAGERS: &str = "clients";
+pub(crate) const TOOLS: &str = "tools";
+
+/// The newest tree of this kind in the lab's cache.
+pub(crate) fn lab_cache(kind: &str) -> Option<PathBuf> {
+    let cache = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/lab/cache");
+    let entries = std::fs::read_dir(cache).ok()?.flatten();
+    let trees = entries.filter(|entry| {
+        let name = entry.file_name();
+        name.to_str()
+            .and_then(|name| name.strip_prefix(kind))
+            .is_some_and(|rest| rest.starts_with('-'))
+    });
+    let newest =
+        trees.max_by_key(|tree| tree.metadata().and_then(|found| found.modified()).ok())?;
+    newest.path().canonicalize().ok()
+}
+
 /// Whether this test can run; if not it says so, or fails where it must run.
 pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
     let found = |program: &str| {
         ["/usr/sbin", "/usr/bin", "/sbin", "/bin"]
             .iter()
             .any(|dir| Path::new(dir).join(program).exists())
+            || lab_cache(program).is_some()
     };
     let missing = if !nix::unistd::geteuid().is_root() {
         Some("it needs root".to_owned())
@@ -41,7 +61,7 @@ pub(crate) fn can_run(test: &str, programs: &[&str]) -> bool {
             .iter()
             .chain(programs)
             .find(|program| !found(program));
-        missing.map(|program| format!("it needs the program {program}"))
+        missing.map(|program| format!("it needs {program}, of the machine or of `fvm-lab prepare`"))
     };
     let Some(missing) = missing else { return true };
     let set = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);

@@ -86,7 +86,7 @@ fn run(command: Command) -> Result<u8> {
             }
             Ok(exit_status(status.code().unwrap_or(1)))
         }
-        Command::Prepare => LabHost::fresh(Needs::default()).map(|_| 0),
+        Command::Prepare => LabHost::prepare().map(|()| 0),
         Command::Clean => clean().map(|()| 0),
     }
 }

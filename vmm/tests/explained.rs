@@ -119,10 +119,13 @@ fn compiled(domain: &Domain, before: Option<&Layout>) -> Option<CommandLine> {
         name: "vm".to_owned(),
         uuid: "6f2c1d7e-0000-4000-8000-00000000002a".to_owned(),
         accel: Accel::Kvm,
-        qemu: Capabilities::typical(Version {
-            major: 10,
-            minor: 0,
-        }),
+        qemu: Capabilities::typical(
+            domain.os.arch,
+            Version {
+                major: 10,
+                minor: 0,
+            },
+        ),
         machine: None,
         layout,
         disks: disks

@@ -67,7 +67,7 @@ fn ours(domain: &Domain) -> Result<Options> {
         name: domain.name.clone(),
         uuid: domain.uuid.clone().context("a uuid")?,
         accel: Accel::Tcg,
-        qemu: Capabilities::typical(QEMU),
+        qemu: Capabilities::typical(domain.os.arch, QEMU),
         machine: None,
         layout: pci::assign(domain)?,
         disks: disks

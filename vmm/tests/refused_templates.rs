@@ -133,6 +133,9 @@ const CASES: &[Case] = &[
     (OS, "<os><type arch='s390x'>hvm</type></os>", "/domain/os/type/@arch", "s390x"),
     (OS, "<os><type machine='isapc'>hvm</type></os>", "/domain/os/type/@machine", "q35"),
     (OS, "<os><type machine='pc-i440fx-7.2,accel=x'>hvm</type></os>", "/domain/os/type/@machine", "name"),
+    (OS, "<os><type arch='aarch64' machine='pc'>hvm</type></os>", "/domain/os/type/@machine", "virt-*"),
+    (OS, "<os><type arch='ppc64le' machine='virt'>hvm</type></os>", "/domain/os/type/@machine", "pseries-*"),
+    (OS, "<os><type machine='microvm-7.2'>hvm</type></os>", "/domain/os/type/@machine", "microvm"),
     (OS, "<os><type>hvm</type><boot dev='tape'/></os>", "/domain/os/boot/@dev", "tape"),
     (OS, "<os><type>hvm</type><boot dev='hd'/><boot dev='x'/></os>", "/domain/os/boot[2]/@dev", "x"),
     (OS, "<os firmware='coreboot'><type>hvm</type></os>", "/domain/os/@firmware", "coreboot"),
@@ -222,6 +225,15 @@ const CASES: &[Case] = &[
     (CHANNEL, "<channel type='unix'><target type='xen' name='a'/></channel>", "/domain/devices/channel/target/@type", "virtio"),
     (CHANNEL, "<channel type='unix'><target type='virtio'/></channel>", "/domain/devices/channel/target", "`name` is missing"),
     (CHANNEL, "<channel type='unix'><target type='virtio' name='a b'/></channel>", "/domain/devices/channel/target/@name", "letters"),
+    // What other machine types have.
+    ("<features>", "<features><gic version='3'/>", "/domain/features/gic", "does not have it"),
+    (CONTROLLER, "<controller type='scsi' index='0' model='ibmvscsi'/>", "/domain/devices/controller", "pseries"),
+    (NIC_MODEL, "<model type='spapr-vlan'/>", "/domain/devices/interface", "pseries"),
+    (SERIAL, "<serial type='pty'><target type='system-serial' port='0'/></serial>", "/domain/devices/serial", "another kind"),
+    (SERIAL, "<serial type='pty'><target type='isa-serial'><model name='pl011'/></target></serial>", "/domain/devices/serial/target", "different machines"),
+    (BALLOON, "<memballoon model='virtio'><address type='virtio-mmio'/></memballoon>", "/domain/devices/memballoon", "microvm"),
+    (BALLOON, "<memballoon model='virtio'><address type='spapr-vio' reg='0x1000'/></memballoon>", "/domain/devices/memballoon", "spapr-vlan"),
+    (BALLOON, "<panic model='pseries'/>", "/domain/devices/panic", "panic"),
     // The rest.
     (BALLOON, "<memballoon model='xen'/>", "/domain/devices/memballoon/@model", "virtio, none"),
     (BALLOON, "<memballoon model='virtio'/><memballoon model='virtio'/>", "/domain/devices/memballoon[2]", "only once"),
@@ -237,6 +249,59 @@ const CASES: &[Case] = &[
     (BALLOON, "<vsock><cid address='2'/></vsock>", "/domain/devices/vsock/cid/@address", "3 or more"),
     (BALLOON, "<smartcard mode='host'/>", "/domain/devices/smartcard", "smartcard"),
 ];
+
+/// The same for the shipped template of a machine type: what it has no bus, chipset or firmware for.
+type OtherCase = (&'static str, Case);
+
+const MICROVM: &str = include_str!("../../templates/microvm.xml");
+const AARCH64: &str = include_str!("../../templates/aarch64.xml");
+const VDA: &str = "<target dev='vda' bus='virtio'/>";
+const APIC: &str = "<apic/>";
+
+#[rustfmt::skip]
+const OTHER_MACHINES: &[OtherCase] = &[
+    (MICROVM, (BALLOON, "<watchdog model='i6300esb'/>", "/domain/devices/watchdog", "no PCI bus")),
+    (MICROVM, (BALLOON, "<watchdog model='itco'/>", "/domain/devices/watchdog", "watchdog")),
+    (MICROVM, (BALLOON, "<graphics type='vnc'/>", "/domain/devices/graphics", "no PCI bus")),
+    (MICROVM, (BALLOON, "<input type='mouse' bus='ps2'/>", "/domain/devices/input", "virtio")),
+    (MICROVM, (BALLOON, "<tpm><backend type='emulator'/></tpm>", "/domain/devices/tpm", "TPM")),
+    (MICROVM, (BALLOON, "<controller type='usb'/>", "/domain/devices/controller", "no PCI bus")),
+    (MICROVM, (VDA, "<target dev='sda' bus='sata'/>", "/domain/devices/disk", "no PCI bus")),
+    (MICROVM, (VDA, "<target dev='hda' bus='ide'/>", "/domain/devices/disk", "IDE")),
+    (MICROVM, (VDA, "<target dev='vda' bus='virtio'/><address type='pci' slot='3'/>", "/domain/devices/disk", "leave out")),
+    (MICROVM, (NIC_MODEL, "<model type='e1000'/>", "/domain/devices/interface", "no PCI bus")),
+    (MICROVM, (NIC_MODEL, "<model type='virtio'/><rom enabled='no'/>", "/domain/devices/interface", "option ROM")),
+    (MICROVM, ("<os>", "<os firmware='efi'>", "/domain/os", "UEFI")),
+    (MICROVM, ("<acpi/>", "", "/domain/os", "<kernel>")),
+    (MICROVM, (APIC, "<smm/>", "/domain/features/smm", "does not have it")),
+    (MICROVM, ("<clock offset='utc'/>", "<pm><suspend-to-mem enabled='no'/></pm>", "/domain/pm", "does not have it")),
+    (AARCH64, (" firmware='efi'", "", "/domain/os", "UEFI")),
+    (AARCH64, ("<acpi/>", "<acpi/><hyperv/>", "/domain/features/hyperv", "does not have it")),
+    (AARCH64, ("<clock offset='utc'/>", "<clock offset='utc'><timer name='pit'/></clock>", "/domain/clock/timer", "does not have it")),
+    (AARCH64, (BALLOON, "<panic model='isa'/>", "/domain/devices/panic", "panic")),
+    (AARCH64, (BALLOON, "<tpm model='tpm-crb'><backend type='emulator'/></tpm>", "/domain/devices/tpm", "tpm-tis")),
+    (AARCH64, (BALLOON, "<serial type='pty'><target port='1'/></serial>", "/domain/devices/serial[2]", "one serial line")),
+    (AARCH64, (BALLOON, "<memballoon model='virtio'><address type='spapr-vio' reg='0x1000'/></memballoon>", "/domain/devices/memballoon", "spapr")),
+];
+
+#[test]
+fn what_a_machine_type_does_not_have_is_refused_at_its_place() -> Result<()> {
+    let mut failures = Vec::new();
+    for (template, (piece, wrong, path, word)) in OTHER_MACHINES {
+        domain::load(template, &macros())?;
+        // The comment at the head has some of the pieces too.
+        let (head, body) = template.split_once("-->").unwrap_or(("", template));
+        ensure!(body.contains(piece), "the template has no {piece}");
+        let text = format!("{head}-->{}", body.replacen(piece, wrong, 1));
+        match domain::load(&text, &macros()) {
+            Err(error) if error.path == *path && error.message.contains(word) => {}
+            Err(error) => failures.push(format!("{wrong}\n  told {error}\n  not {path}: {word}")),
+            Ok(_) => failures.push(format!("accepted: {wrong}")),
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    Ok(())
+}
 
 #[test]
 fn the_good_template_is_good() -> Result<()> {

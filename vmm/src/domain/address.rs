@@ -57,13 +57,17 @@ impl FromStr for PciAddress {
     }
 }
 
-/// What a template says of a PCI device's place.
+/// What a template says of the place of a device: on a PCI bus, or where machines have devices beside it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct PciPlace {
     /// The address, if the template fixes it.
     pub address: Option<PciAddress>,
     /// Whether the slot is said to have several functions.
     pub multifunction: Option<bool>,
+    /// Whether a virtio device is in memory instead, at a place that QEMU chooses.
+    pub mmio: bool,
+    /// The register of a virtual device of POWER, if the template fixes it.
+    pub vio: Option<u32>,
 }
 
 /// A disk's place on a controller.
@@ -97,10 +101,34 @@ pub struct VirtioSerialAddress {
     pub port: u32,
 }
 
-/// Reads `<address type='pci'>` of `device`.
+/// Reads `<address type='pci'>` of `device`, or what other machines have in its place.
 pub(crate) fn pci(device: &Node<'_>) -> Result<PciPlace> {
     let place = device.child("address", |node| {
-        node.need("type")?.expect("pci")?;
+        let kind = node.need("type")?;
+        match kind.str() {
+            "pci" => {}
+            "virtio-mmio" => {
+                return Ok(PciPlace {
+                    mmio: true,
+                    ..PciPlace::default()
+                });
+            }
+            "spapr-vio" => {
+                return Ok(PciPlace {
+                    vio: Some(vio_register(node)?),
+                    ..PciPlace::default()
+                });
+            }
+            _ => {
+                return Err(kind.refuse_with(
+                    format!(
+                        "fvm does not support the address type {:?} here",
+                        kind.str()
+                    ),
+                    "supported values here: pci, virtio-mmio, spapr-vio",
+                ));
+            }
+        }
         if let Some(domain) = node.attr("domain") {
             domain.address(0)?;
         }
@@ -130,9 +158,15 @@ pub(crate) fn pci(device: &Node<'_>) -> Result<PciPlace> {
         Ok(PciPlace {
             address,
             multifunction,
+            ..PciPlace::default()
         })
     })?;
     Ok(place.unwrap_or_default())
+}
+
+/// Reads the register of an `<address type='spapr-vio'>`.
+pub(crate) fn vio_register(address: &Node<'_>) -> Result<u32> {
+    address.need("reg")?.address(u32::MAX)
 }
 
 /// Reads `<address type='drive'>` of `device`.

@@ -1,7 +1,19 @@
 //! The `<features>` element: what the machine offers beyond its devices.
 
 use super::error::Result;
-use super::node::Node;
+use super::node::{Node, words};
+
+words! {
+    /// The version of ARM's interrupt controller.
+    pub enum GicVersion {
+        /// GICv2, for up to eight processors.
+        V2 = "2",
+        /// GICv3.
+        V3 = "3",
+        /// The host's.
+        Host = "host",
+    }
+}
 
 /// What is switched on or off; `None` leaves it to QEMU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -20,6 +32,8 @@ pub struct Features {
     pub apic_eoi: Option<bool>,
     /// Whether the IOAPIC is QEMU's, not the kernel's: interrupt remapping needs it.
     pub split_irqchip: Option<bool>,
+    /// The version of ARM's interrupt controller; `None` leaves it to fvm.
+    pub gic: Option<GicVersion>,
     /// A device for crash dumps' notes.
     pub vmcoreinfo: bool,
     /// Enlightenments for Windows.
@@ -76,7 +90,13 @@ pub(crate) fn read(domain: &Node<'_>) -> Result<Features> {
                 .need("driver")?
                 .choice(&[("qemu", true), ("kvm", false)])
         })?;
+        let gic = node.child("gic", |gic| {
+            gic.attr("version")
+                .map(|v| v.choice(GicVersion::WORDS))
+                .transpose()
+        })?;
         Ok(Features {
+            gic: gic.flatten(),
             acpi: node.flag("acpi")?,
             vmport: state(node, "vmport")?,
             smm: state(node, "smm")?,

@@ -31,11 +31,11 @@ pub use clock::{Clock, ClockOffset, TickPolicy, Timer, TimerName};
 pub use cpu::{Cpu, CpuCache, CpuFeature, CpuMode, FeaturePolicy, Topology};
 pub use device::*;
 pub use error::{TemplateError, Warning};
-pub use features::{Features, HypervFeatures};
+pub use features::{Features, GicVersion, HypervFeatures};
 pub use macros::Macros;
 pub use memory::{Memory, MemoryNode};
 pub use model::{Devices, Domain, GenerationId};
-pub use origin::{ElementId, Origin, TemplateElement, elements};
+pub use origin::{ElementId, Origin, SAID_ELSEWHERE, TemplateElement, elements};
 pub use os::{Arch, BootDevice, DirectKernel, Firmware, Loader, MachineKind, Os};
 pub use policy::Permitted;
 pub use smbios::{FirmwareEntry, SmbiosTable};
@@ -51,7 +51,7 @@ pub fn load(template: &str, macros: &Macros) -> Result<(Domain, Vec<Warning>), T
     let notes = node::Notes::default();
     let (mut domain, draft) = node::visit_root(&root, "domain", &notes, model::read)?;
     domain.ignored = notes.ignored.into_inner();
-    complete::complete(&mut domain, draft)?;
+    complete::complete(&mut domain, draft, &root)?;
     Ok((domain, notes.warnings.into_inner()))
 }
 

@@ -10,6 +10,9 @@ use super::xml::{self, Element};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ElementId(pub u32);
 
+/// The path of what another element says about the same thing.
+pub const SAID_ELSEWHERE: &str = "+";
+
 /// The element that a part of the model was read from, with all that is in it.
 ///
 /// What completion adds has the origins of the elements that asked for it, or none.
@@ -39,7 +42,7 @@ impl Origin {
 
     /// Adds what another element says about the same thing.
     pub(crate) fn add(&mut self, other: impl IntoIterator<Item = ElementId>) {
-        let parts = other.into_iter().map(|id| ("+".to_owned(), id));
+        let parts = other.into_iter().map(|id| (SAID_ELSEWHERE.to_owned(), id));
         self.parts.extend(parts);
     }
 
@@ -95,6 +98,11 @@ pub struct TemplateElement {
 
 /// The elements of a template; each one's position is its [`ElementId`].
 pub fn elements(template: &str) -> Result<Vec<TemplateElement>, TemplateError> {
+    Ok(elements_of(&xml::parse(template)?))
+}
+
+/// The same of a template that has been parsed.
+pub(crate) fn elements_of(root: &Element) -> Vec<TemplateElement> {
     fn walk(element: &Element, path: String, depth: usize, all: &mut Vec<TemplateElement>) {
         all.push(TemplateElement {
             line: element.line,
@@ -106,10 +114,9 @@ pub fn elements(template: &str) -> Result<Vec<TemplateElement>, TemplateError> {
             walk(child, element.path_of(&path, child), depth + 1, all);
         }
     }
-    let root = xml::parse(template)?;
     let mut all = Vec::new();
-    walk(&root, format!("/{}", root.name), 0, &mut all);
-    Ok(all)
+    walk(root, format!("/{}", root.name), 0, &mut all);
+    all
 }
 
 #[cfg(test)]

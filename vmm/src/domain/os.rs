@@ -1,5 +1,6 @@
 //! The machine type, the firmware and what is booted.
 
+use super::device::PciModel;
 use super::error::Result;
 use super::node::{Node, words};
 
@@ -8,6 +9,74 @@ words! {
     pub enum Arch {
         /// 64-bit x86.
         X86_64 = "x86_64",
+        /// 64-bit ARM.
+        Aarch64 = "aarch64",
+        /// 64-bit POWER, little-endian.
+        Ppc64le = "ppc64le",
+    }
+}
+
+impl Arch {
+    /// The architecture that fvm itself was built for, which KVM can run.
+    pub const HOST: Option<Self> = if cfg!(target_arch = "x86_64") {
+        Some(Self::X86_64)
+    } else if cfg!(target_arch = "aarch64") {
+        Some(Self::Aarch64)
+    } else {
+        None
+    };
+
+    /// The QEMU that runs it.
+    pub fn qemu(self) -> &'static str {
+        match self {
+            Self::X86_64 => "qemu-system-x86_64",
+            Self::Aarch64 => "qemu-system-aarch64",
+            Self::Ppc64le => "qemu-system-ppc64",
+        }
+    }
+
+    /// Debian's package with that QEMU.
+    pub fn debian_package(self) -> &'static str {
+        match self {
+            Self::X86_64 => "qemu-system-x86",
+            Self::Aarch64 => "qemu-system-arm",
+            Self::Ppc64le => "qemu-system-ppc",
+        }
+    }
+
+    /// The family of a machine type by its name: `pc`, or with a version, `pc-i440fx-7.2`.
+    fn machine(self, name: &str) -> Option<MachineKind> {
+        let families: &[(&str, &str, MachineKind)] = match self {
+            Self::X86_64 if name == "microvm" => return Some(MachineKind::Microvm),
+            Self::X86_64 => &[
+                ("pc", "pc-i440fx-", MachineKind::I440fx),
+                ("q35", "pc-q35-", MachineKind::Q35),
+            ],
+            Self::Aarch64 => &[("virt", "virt-", MachineKind::Virt)],
+            Self::Ppc64le => &[("pseries", "pseries-", MachineKind::Pseries)],
+        };
+        let named = |(short, versioned, _): &&(&str, &str, _)| {
+            name == *short || name.starts_with(versioned)
+        };
+        families.iter().find(named).map(|(_, _, kind)| *kind)
+    }
+
+    /// The machine type of a template that names none.
+    fn default_machine(self) -> (&'static str, MachineKind) {
+        match self {
+            Self::X86_64 => ("pc", MachineKind::I440fx),
+            Self::Aarch64 => ("virt", MachineKind::Virt),
+            Self::Ppc64le => ("pseries", MachineKind::Pseries),
+        }
+    }
+
+    /// The machine types that a template may name, for people.
+    fn machines(self) -> &'static str {
+        match self {
+            Self::X86_64 => "pc, q35, their versions pc-i440fx-* and pc-q35-*, and microvm",
+            Self::Aarch64 => "virt and its versions virt-*",
+            Self::Ppc64le => "pseries and its versions pseries-*",
+        }
     }
 }
 
@@ -18,6 +87,33 @@ pub enum MachineKind {
     I440fx,
     /// Q35 and ICH9: PCI Express.
     Q35,
+    /// x86 without a PCI bus: virtio devices in memory.
+    Microvm,
+    /// ARM's machine without a model in hardware: PCI Express, and virtio devices in memory.
+    Virt,
+    /// POWER as PAPR describes it: one PCI bus, and the hypervisor's virtual devices.
+    Pseries,
+}
+
+impl MachineKind {
+    /// The root of its PCI buses; `None` if it has none.
+    pub fn pci_root(self) -> Option<PciModel> {
+        match self {
+            Self::I440fx | Self::Pseries => Some(PciModel::PciRoot),
+            Self::Q35 | Self::Virt => Some(PciModel::PcieRoot),
+            Self::Microvm => None,
+        }
+    }
+
+    /// Whether its buses are PCI Express.
+    pub fn is_express(self) -> bool {
+        self.pci_root() == Some(PciModel::PcieRoot)
+    }
+
+    /// Whether it is a PC: i440FX or Q35 with what belongs to them.
+    pub fn is_pc(self) -> bool {
+        matches!(self, Self::I440fx | Self::Q35)
+    }
 }
 
 /// A class of device to boot from.
@@ -156,23 +252,21 @@ fn machine(node: &Node<'_>) -> Result<(Arch, String, MachineKind)> {
         Some(value) => value.choice(Arch::WORDS)?,
     };
     let Some(machine) = node.attr("machine") else {
-        return Ok((arch, "pc".to_owned(), MachineKind::I440fx));
+        let (name, kind) = arch.default_machine();
+        return Ok((arch, name.to_owned(), kind));
     };
     let name = machine.str();
-    let kind = if name == "pc" || name.starts_with("pc-i440fx-") {
-        MachineKind::I440fx
-    } else if name == "q35" || name.starts_with("pc-q35-") {
-        MachineKind::Q35
-    } else {
-        return Err(machine.refuse_with(
-            format!("fvm does not know the machine type {name:?}"),
-            "supported: pc, q35, and their versions pc-i440fx-* and pc-q35-*",
-        ));
-    };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     if !name.chars().all(plain) {
         return Err(machine.refuse("not the name of a machine type"));
     }
+    let kind = arch.machine(name).ok_or_else(|| {
+        let of = arch.as_str();
+        machine.refuse_with(
+            format!("fvm does not know the machine type {name:?} for {of}"),
+            format!("supported: {}", arch.machines()),
+        )
+    })?;
     Ok((arch, name.to_owned(), kind))
 }
 

@@ -5,7 +5,9 @@ use super::{
     error::{Result, failed},
     host::Host,
     journal::thin_id,
-    kept, seed, templates,
+    kept,
+    launch::QemuCache,
+    seed, templates,
 };
 use crate::{
     api::{Action, ApiError, BatchReport, CreateVms, ErrorKind, VmNumber, VmSet},
@@ -13,7 +15,6 @@ use crate::{
     fault,
     manager::Caller,
     paths::Paths,
-    qemu::probe::Capabilities,
     store::{ImageRow, NewVm, NicRow},
 };
 use fvm_netd::MacAddr;
@@ -47,7 +48,6 @@ impl Manager {
             Some(wanted) => templates::resolve(&self.paths, wanted)?,
             None => image.template.clone(),
         };
-        let qemu = self.qemu.capabilities().ok();
         let wanted = Wanted {
             host: &host,
             caller,
@@ -55,7 +55,7 @@ impl Manager {
             image: &image,
             template: &template,
             own_template: own_template.map(|text| (&self.paths, text)),
-            qemu: qemu.as_ref(),
+            qemu: Some(&self.qemu),
         };
         let mut new = Vec::with_capacity(numbers.len());
         for &number in numbers {
@@ -140,8 +140,8 @@ pub(super) struct Wanted<'w> {
     pub(super) template: &'w str,
     /// What the caller gave as a template, and where those with a name are; none if it is not the caller's.
     pub(super) own_template: Option<(&'w Paths, &'w str)>,
-    /// The host's QEMU. Without one, the machine type is settled at the first start.
-    pub(super) qemu: Option<&'w Capabilities>,
+    /// The host's QEMUs. Without the one for a template, the machine type is settled at the first start.
+    pub(super) qemu: Option<&'w QemuCache>,
 }
 
 /// Everything about one VM, checked.
@@ -185,6 +185,8 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
             format!("{cpus} CPUs is not within 1 to {MAX_CPUS}"),
         ));
     }
+    let capabilities = qemu.and_then(|qemu| qemu.capabilities(domain.os.arch).ok());
+    let machine = capabilities.and_then(|qemu| kept::machine(&qemu, &domain.os.machine));
     Ok(NewVm {
         number,
         uuid: Uuid::new_v4().to_string(),
@@ -196,7 +198,7 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
         memory_mib,
         cpus,
         created_at_s: super::now_s(),
-        machine: qemu.and_then(|qemu| kept::machine(qemu, &domain.os.machine)),
+        machine,
         layout,
         nics: nics(host, &domain, number)?,
         seed: seed::wanted(request, &domain)?,

@@ -154,16 +154,6 @@ impl Manager {
         let xml = templates::resolve(&self.paths, &request.template)?;
         let host = self.host()?;
         let vm = VmNumber::new(host.config.first_number);
-        let qemu = match request.qemu {
-            Some(version) => {
-                let (major, minor) = version.parts();
-                Capabilities::typical(Version { major, minor })
-            }
-            None => self.qemu.capabilities().map_err(|error| {
-                let oldest = QemuVersion::OLDEST;
-                error.hint(format!("or say which QEMU: `--qemu {oldest}`"))
-            })?,
-        };
         let name = format!("fvm-{EXAMPLE_IMAGE}-{vm}");
         let number = host.host_number(vm)?;
         let network = &host.network.bridge;
@@ -178,7 +168,19 @@ impl Manager {
         )?;
         let (mut domain, warnings) = templates::load(&xml, number, &name, EXAMPLE_IMAGE, network)?;
         templates::hold_on_write_errors(&mut domain, &name);
-        let assignment = self.example_assignment(&host, vm, name, &domain, &qemu)?;
+        let arch = domain.os.arch;
+        let qemu = match request.qemu {
+            Some(version) => {
+                let (major, minor) = version.parts();
+                Capabilities::typical(arch, Version { major, minor })
+            }
+            None => self.qemu.capabilities(arch).map_err(|error| {
+                let oldest = QemuVersion::OLDEST;
+                error.hint(format!("or say which QEMU: `--qemu {oldest}`"))
+            })?,
+        };
+        let assignment =
+            self.example_assignment(&host, vm, name, &domain, &qemu, request.qemu.is_some())?;
         let line = qemu::command_line(&domain, &assignment)
             .map_err(|error| ApiError::from_error(ErrorKind::Usage, &error))?;
         Ok(Example {
@@ -191,7 +193,8 @@ impl Manager {
         })
     }
 
-    /// What a start would assign, with `/dev/null` behind every descriptor.
+    /// What a start would assign, with `/dev/null` behind every descriptor; the firmware need not be on
+    /// this host if the QEMU is `elsewhere`.
     fn example_assignment(
         &self,
         host: &Host,
@@ -199,6 +202,7 @@ impl Manager {
         name: String,
         domain: &Domain,
         qemu: &Capabilities,
+        elsewhere: bool,
     ) -> Result<Assignment> {
         templates::main_disk(domain, &name)?;
         let paths = self.paths.vm(vm);
@@ -242,7 +246,12 @@ impl Manager {
             let fd = fds.pass(nothing()?);
             sockets.insert(alias.to_owned(), SocketBacking { fd, log_path });
         }
-        let files = firmware::find(&domain.os.firmware)
+        let files = if elsewhere {
+            firmware::usual
+        } else {
+            firmware::find
+        };
+        let files = files(&domain.os)
             .map_err(|error| ApiError::from_error(ErrorKind::HostNotAble, &error))?;
         let firmware = match files {
             None => None,
@@ -254,7 +263,7 @@ impl Manager {
         Ok(Assignment {
             name,
             uuid: uuid::Uuid::nil().to_string(),
-            accel: self.accelerator().0,
+            accel: self.accelerator(domain.os.arch).0,
             qemu: qemu.clone(),
             machine: None,
             layout: kept::assigned(domain)?,

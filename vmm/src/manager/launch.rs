@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::{ApiError, ErrorKind},
-    domain::Domain,
+    domain::{Arch, Domain},
     fault,
     kvm::KvmHealth,
     paths::VmPaths,
@@ -54,11 +54,11 @@ impl Manager {
         let mut domain = kept::domain(host, row)?;
         self.seed_guest(host, row, &mut domain, progress)?;
         check_processors(&domain)?;
-        let (accel, warning) = self.accelerator();
+        let (accel, warning) = self.accelerator(domain.os.arch);
         if let Some(warning) = &warning {
             progress.warn(Some(row.number), warning.clone());
         }
-        let qemu = self.qemu.capabilities()?;
+        let qemu = self.qemu.capabilities(domain.os.arch)?;
         let machine = self.keep_machine(row, &domain, &qemu)?;
         let layout = kept::layout(row)?;
         let paths = self.paths.vm(row.number);
@@ -185,17 +185,22 @@ impl Manager {
         ))
     }
 
-    /// KVM if it works; else emulation, and why.
-    pub(super) fn accelerator(&self) -> (Accel, Option<String>) {
+    /// KVM if it works and the guest's processor is of the host's kind; else emulation, and why.
+    pub(super) fn accelerator(&self, arch: Arch) -> (Accel, Option<String>) {
+        let emulated = |why: String| {
+            let warning = format!("it is emulated, which is slow: {why}");
+            (Accel::Tcg, Some(warning))
+        };
+        if Arch::HOST != Some(arch) {
+            let host = std::env::consts::ARCH;
+            return emulated(format!(
+                "its processor is {}, the host's {host}",
+                arch.as_str()
+            ));
+        }
         match self.kvm.health() {
             KvmHealth::Works => (Accel::Kvm, None),
-            health => (
-                Accel::Tcg,
-                Some(format!(
-                    "it is emulated, which is slow: {}",
-                    describe(&health)
-                )),
-            ),
+            health => emulated(describe(&health)),
         }
     }
 
@@ -339,7 +344,7 @@ pub(super) fn link_device(dir: &Path, vm_name: &str, device: &Path) -> Result<()
 
 /// The UEFI code that all share, and the variables that are the VM's own.
 fn firmware_of(domain: &Domain, paths: &VmPaths, uid: u32) -> Result<Option<FirmwareBacking>> {
-    let found = firmware::find(&domain.os.firmware)
+    let found = firmware::find(&domain.os)
         .map_err(|error| ApiError::from_error(ErrorKind::HostNotAble, &error))?;
     let Some(files) = found else { return Ok(None) };
     let vars = paths.nvram();
@@ -376,40 +381,40 @@ pub(super) fn text(path: &Path) -> Result<String> {
     })
 }
 
-/// The QEMU of this host, asked once for each version of the binary.
+/// The QEMUs of this host, each asked once for each version of the binary.
 #[derive(Debug, Default)]
 pub(super) struct QemuCache {
-    known: Mutex<Option<(SystemTime, Capabilities)>>,
+    known: Mutex<BTreeMap<Arch, (SystemTime, Capabilities)>>,
 }
 
 impl QemuCache {
-    pub(super) fn capabilities(&self) -> Result<Capabilities> {
+    /// What the QEMU for guests of `arch` can do.
+    pub(super) fn capabilities(&self, arch: Arch) -> Result<Capabilities> {
         let not_able = |message: String| ApiError::new(ErrorKind::HostNotAble, message);
-        let binary = find_qemu().ok_or_else(|| {
-            not_able(format!("{QEMU} is not installed"))
-                .hint("on Debian: `apt install qemu-system-x86`")
+        let binary = find_qemu(arch).ok_or_else(|| {
+            let package = arch.debian_package();
+            not_able(format!("{} is not installed", arch.qemu()))
+                .hint(format!("on Debian: `apt install {package}`"))
         })?;
         let changed = fs::metadata(&binary)
             .and_then(|meta| meta.modified())
             .map_err(|error| file("looking at", &binary, &error))?;
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((when, capabilities)) = &*known
+        if let Some((when, capabilities)) = known.get(&arch)
             && *when == changed
         {
             return Ok(capabilities.clone());
         }
         let capabilities = qemu::probe::probe(&binary)
             .map_err(|error| ApiError::from_error(ErrorKind::HostNotAble, &error))?;
-        *known = Some((changed, capabilities.clone()));
+        known.insert(arch, (changed, capabilities.clone()));
         Ok(capabilities)
     }
 }
 
-const QEMU: &str = "qemu-system-x86_64";
-
-fn find_qemu() -> Option<PathBuf> {
+fn find_qemu(arch: Arch) -> Option<PathBuf> {
     ["/usr/bin", "/usr/local/bin", "/usr/libexec"]
         .iter()
-        .map(|dir| Path::new(dir).join(QEMU))
+        .map(|dir| Path::new(dir).join(arch.qemu()))
         .find(|path| path.is_file())
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     api::VmNumber,
     fault,
+    kvm::KvmHealth,
     qemu::{self, Accel, ExitCause, Identity, SpawnSpec},
 };
 use fvm_thin::Access;
@@ -138,7 +139,10 @@ impl Manager {
             .create_helper(MEMORY_MIB)
             .map_err(|error| failed("making a cgroup", &error))?;
         hand_to(node, uid)?;
-        let (accel, _) = self.accelerator();
+        let accel = match self.kvm.health() {
+            KvmHealth::Works => Accel::Kvm,
+            _ => Accel::Tcg,
+        };
         let mut arguments = vec!["LIBGUESTFS_BACKEND=direct"];
         if accel == Accel::Tcg {
             arguments.push("LIBGUESTFS_BACKEND_SETTINGS=force_tcg");

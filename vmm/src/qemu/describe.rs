@@ -1,7 +1,7 @@
 //! The completed domain as XML: the template with everything filled in that fvm chose, for people
 //! and for the hooks that look up where a network card sits.
 
-use super::pci::{BridgeDevice, Layout};
+use super::pci::{Beside, BridgeDevice, Layout};
 use crate::domain::xml::Element;
 use crate::domain::{
     self, Controller, ControllerKind, Domain, DriveAddress, Macros, PciAddress, TemplateError,
@@ -67,6 +67,9 @@ fn sizes(root: &mut Element, domain: &Domain) {
 fn devices(element: &mut Element, chosen: &Chosen<'_>) {
     let devices = &chosen.domain.devices;
     let place = |alias: &str| {
+        if let Some(beside) = chosen.layout.beside.get(alias) {
+            return Some(beside_element(*beside));
+        }
         let place = chosen.layout.places.get(alias)?;
         Some(pci_element(place.address, place.multifunction))
     };
@@ -100,8 +103,11 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
         usb.as_ref().map(usb_element)
     };
     let videos = videos_in_template_order(element, chosen.domain);
-    let simple: [(&str, Vec<&String>); 13] = [
+    let vio_serials = devices.serials.iter();
+    let vio_serials = vio_serials.filter(|serial| place(&serial.alias).is_some());
+    let simple: [(&str, Vec<&String>); 14] = [
         ("video", videos),
+        ("serial", vio_serials.map(|d| &d.alias).collect()),
         ("input", devices.inputs.iter().map(|d| &d.alias).collect()),
         (
             "redirdev",
@@ -271,6 +277,16 @@ fn pci_element(address: PciAddress, multifunction: bool) -> Element {
         element.with("multifunction", "on")
     } else {
         element
+    }
+}
+
+fn beside_element(beside: Beside) -> Element {
+    let element = Element::new("address");
+    match beside {
+        Beside::Mmio => element.with("type", "virtio-mmio"),
+        Beside::Vio(register) => element
+            .with("type", "spapr-vio")
+            .with("reg", format!("{register:#010x}")),
     }
 }
 

@@ -4,13 +4,15 @@
 //! VM, so a path that a user wrote is used only below the directories where distributions put
 //! firmware.
 
-use crate::domain::Firmware;
+use crate::domain::{Arch, Firmware, Os};
 use std::path::{Component, Path, PathBuf};
 use thiserror::Error;
 
 /// The directories of distributions' firmware.
-const DIRECTORIES: [&str; 6] = [
+const DIRECTORIES: [&str; 8] = [
     "/usr/share/OVMF",
+    "/usr/share/AAVMF",
+    "/usr/share/qemu-efi-aarch64",
     "/usr/share/edk2",
     "/usr/share/edk2-ovmf",
     "/usr/share/qemu",
@@ -70,6 +72,50 @@ const SECURE: [(&str, &str); 5] = [
     ),
 ];
 
+/// Code and variables for ARM, without secure boot.
+const ARM: [(&str, &str); 4] = [
+    (
+        "/usr/share/AAVMF/AAVMF_CODE.no-secboot.fd",
+        "/usr/share/AAVMF/AAVMF_VARS.fd",
+    ),
+    (
+        "/usr/share/AAVMF/AAVMF_CODE.fd",
+        "/usr/share/AAVMF/AAVMF_VARS.fd",
+    ),
+    (
+        "/usr/share/edk2/aarch64/QEMU_EFI-silent-pflash.raw",
+        "/usr/share/edk2/aarch64/vars-template-pflash.raw",
+    ),
+    (
+        "/usr/share/qemu/aavmf-aarch64-code.bin",
+        "/usr/share/qemu/aavmf-aarch64-vars.bin",
+    ),
+];
+
+/// The same with secure boot enforced and Microsoft's keys enrolled.
+const ARM_SECURE: [(&str, &str); 2] = [
+    (
+        "/usr/share/AAVMF/AAVMF_CODE.ms.fd",
+        "/usr/share/AAVMF/AAVMF_VARS.ms.fd",
+    ),
+    (
+        "/usr/share/AAVMF/AAVMF_CODE.secboot.fd",
+        "/usr/share/AAVMF/AAVMF_VARS.ms.fd",
+    ),
+];
+
+/// The pairs for an architecture.
+fn pairs(arch: Arch, secure: bool) -> &'static [(&'static str, &'static str)] {
+    match (arch, secure) {
+        (Arch::X86_64, false) => &PLAIN,
+        (Arch::X86_64, true) => &SECURE,
+        (Arch::Aarch64, false) => &ARM,
+        (Arch::Aarch64, true) => &ARM_SECURE,
+        // Its machine starts by a firmware of its own.
+        (Arch::Ppc64le, _) => &[],
+    }
+}
+
 /// The files that a UEFI machine is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirmwareFiles {
@@ -83,8 +129,10 @@ pub struct FirmwareFiles {
 #[derive(Debug, Error)]
 pub enum FirmwareError {
     /// None is installed.
-    #[error("no UEFI firmware{} is installed (on Debian: the package ovmf)", kind(*secure))]
+    #[error("no UEFI firmware{} for {} is installed (on Debian: the package {})", kind(*secure), arch.as_str(), package(*arch))]
     Missing {
+        /// For which guests.
+        arch: Arch,
         /// Whether it had to enforce secure boot.
         secure: bool,
     },
@@ -116,12 +164,25 @@ fn kind(secure: bool) -> &'static str {
     if secure { " with secure boot" } else { "" }
 }
 
-/// Finds the files for `firmware`; `None` for a BIOS machine.
-pub fn find(firmware: &Firmware) -> Result<Option<FirmwareFiles>, FirmwareError> {
-    find_in(firmware, &|path| path.is_file())
+fn package(arch: Arch) -> &'static str {
+    match arch {
+        Arch::Aarch64 => "qemu-efi-aarch64",
+        Arch::X86_64 | Arch::Ppc64le => "ovmf",
+    }
+}
+
+/// Finds the files for the firmware of `os`; `None` for a BIOS machine.
+pub fn find(os: &Os) -> Result<Option<FirmwareFiles>, FirmwareError> {
+    find_in(os.arch, &os.firmware, &|path| path.is_file())
+}
+
+/// The files of Debian for the firmware of `os`, for arguments that nobody will run here.
+pub fn usual(os: &Os) -> Result<Option<FirmwareFiles>, FirmwareError> {
+    find_in(os.arch, &os.firmware, &|_| true)
 }
 
 fn find_in(
+    arch: Arch,
     firmware: &Firmware,
     exists: &dyn Fn(&Path) -> bool,
 ) -> Result<Option<FirmwareFiles>, FirmwareError> {
@@ -129,13 +190,15 @@ fn find_in(
         return Ok(None);
     }
     let secure = firmware.secure_boot == Some(true);
-    let pairs: &[(&str, &str)] = if secure { &SECURE } else { &PLAIN };
+    let pairs = pairs(arch, secure);
     let vars = firmware.vars_template.as_deref();
     let vars = vars.map(|path| named(path, exists)).transpose()?;
     if let Some(loader) = &firmware.loader {
         let code = named(&loader.path, exists)?;
         let known = || {
-            let mut all = PLAIN.iter().chain(&SECURE);
+            let mut all = [PLAIN.as_slice(), &SECURE, &ARM, &ARM_SECURE]
+                .into_iter()
+                .flatten();
             let (_, vars) = all.find(|(known, _)| code == Path::new(known))?;
             Some(PathBuf::from(vars))
         };
@@ -150,7 +213,7 @@ fn find_in(
     let found = pairs
         .iter()
         .find(|(code, vars)| exists(Path::new(code)) && exists(Path::new(vars)));
-    let (code, known_vars) = found.ok_or(FirmwareError::Missing { secure })?;
+    let (code, known_vars) = found.ok_or(FirmwareError::Missing { arch, secure })?;
     Ok(Some(FirmwareFiles {
         code: PathBuf::from(code),
         vars_template: vars.unwrap_or_else(|| PathBuf::from(known_vars)),
@@ -237,7 +300,7 @@ mod tests {
     #[test]
     fn a_bios_machine_needs_none() {
         assert_eq!(
-            find_in(&Firmware::default(), &|_| false).expect("BIOS"),
+            find_in(Arch::X86_64, &Firmware::default(), &|_| false).expect("BIOS"),
             None
         );
     }
@@ -248,15 +311,19 @@ mod tests {
             efi: true,
             ..Firmware::default()
         };
-        let files = find_in(&firmware, &debian).expect("found").expect("UEFI");
+        let files = find_in(Arch::X86_64, &firmware, &debian)
+            .expect("found")
+            .expect("UEFI");
         assert_eq!(files.code, Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"));
         firmware.secure_boot = Some(true);
-        let files = find_in(&firmware, &debian).expect("found").expect("UEFI");
+        let files = find_in(Arch::X86_64, &firmware, &debian)
+            .expect("found")
+            .expect("UEFI");
         assert_eq!(
             files.vars_template,
             Path::new("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
         );
-        let none = find_in(&firmware, &|_| false).expect_err("nothing installed");
+        let none = find_in(Arch::X86_64, &firmware, &|_| false).expect_err("nothing installed");
         assert!(none.to_string().contains("ovmf"));
     }
 
@@ -264,7 +331,9 @@ mod tests {
     fn old_names_lead_to_the_files_that_replaced_them() {
         let code = "/usr/share/OVMF/OVMF_CODE.fd";
         let firmware = named_loader(code, Some("/usr/share/OVMF/OVMF_VARS.fd"));
-        let files = find_in(&firmware, &debian).expect("found").expect("UEFI");
+        let files = find_in(Arch::X86_64, &firmware, &debian)
+            .expect("found")
+            .expect("UEFI");
         assert_eq!(files.code, Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd"));
         assert_eq!(
             files.vars_template,
@@ -279,12 +348,13 @@ mod tests {
             "/usr/share/OVMF/../../../etc/shadow",
             "OVMF_CODE.fd",
         ] {
-            let error = find_in(&named_loader(path, None), &|_| true).expect_err("refused");
+            let error =
+                find_in(Arch::X86_64, &named_loader(path, None), &|_| true).expect_err("refused");
             assert!(matches!(error, FirmwareError::Elsewhere { .. }), "{path}");
         }
         let vars = named_loader("/usr/share/OVMF/OVMF_CODE.fd", Some("/etc/shadow"));
         assert!(matches!(
-            find_in(&vars, &|_| true),
+            find_in(Arch::X86_64, &vars, &|_| true),
             Err(FirmwareError::Elsewhere { .. })
         ));
     }

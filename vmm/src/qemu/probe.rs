@@ -1,6 +1,7 @@
 //! What a QEMU binary is and can do: asked once, kept by the caller.
 
 use super::qmp::{Client, QmpError};
+use crate::domain::Arch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -109,7 +110,7 @@ impl Capabilities {
     }
 
     /// The capabilities that every QEMU of `version` has, for arguments that nobody will run here.
-    pub fn typical(version: Version) -> Self {
+    pub fn typical(arch: Arch, version: Version) -> Self {
         let releases = (4..=version.major)
             .flat_map(|major| (0..=2).map(move |minor| Version { major, minor }))
             .filter(|release| *release <= version);
@@ -118,17 +119,26 @@ impl Capabilities {
             alias: (release == version).then(|| alias.to_owned()),
             cpu_max,
         };
+        let families: &[(&str, &str, u32)] = match arch {
+            Arch::X86_64 => &[("pc-i440fx", "pc", 255), ("pc-q35", "q35", 288)],
+            Arch::Aarch64 => &[("virt", "virt", 512)],
+            Arch::Ppc64le => &[("pseries", "pseries", 32768)],
+        };
+        let versioned = releases.flat_map(|release| {
+            let family = move |(prefix, alias, cpu_max): &(&str, &str, u32)| {
+                machine(prefix, alias, *cpu_max, release)
+            };
+            families.iter().map(family).collect::<Vec<_>>()
+        });
+        let microvm = (arch == Arch::X86_64).then(|| Machine {
+            name: "microvm".to_owned(),
+            alias: None,
+            cpu_max: 288,
+        });
         Self {
-            binary: PathBuf::from("qemu-system-x86_64"),
+            binary: PathBuf::from(arch.qemu()),
             version,
-            machines: releases
-                .flat_map(|release| {
-                    [
-                        machine("pc-i440fx", "pc", 255, release),
-                        machine("pc-q35", "q35", 288, release),
-                    ]
-                })
-                .collect(),
+            machines: versioned.chain(microvm).collect(),
             devices: BTreeSet::new(),
         }
     }

@@ -1,7 +1,7 @@
 //! A QEMU that runs a domain for a test, and is ended with it.
 
 use anyhow::{Context, Result, bail, ensure};
-use fvm_vmm::domain::{self, Disk, DiskSource, Domain, Macros, Tpm};
+use fvm_vmm::domain::{self, Arch, Disk, DiskSource, Domain, Macros, Tpm};
 use fvm_vmm::qemu::probe::Capabilities;
 use fvm_vmm::qemu::qmp::Client;
 use fvm_vmm::qemu::{
@@ -23,22 +23,26 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// Without one the test is skipped aloud; in CI that is a failure.
 #[allow(clippy::print_stderr)] // A skip must be seen.
 pub(crate) fn qemu() -> Result<Option<Capabilities>> {
+    let found = qemu_for(Arch::X86_64)?;
+    if found.is_none() {
+        eprintln!("SKIPPED: no qemu-system-x86_64 (set FVM_QEMU, or run `fvm-lab prepare`)");
+        ensure!(std::env::var_os("CI").is_none(), "CI must have a QEMU");
+    }
+    Ok(found)
+}
+
+/// The same for guests of an architecture.
+pub(crate) fn qemu_for(arch: Arch) -> Result<Option<Capabilities>> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let named = std::env::var_os("FVM_QEMU").map(PathBuf::from);
+    let named = named.filter(|_| arch == Arch::X86_64);
     let found = named.or_else(|| {
         std::env::split_paths(&path)
             .chain(lab_tools())
-            .map(|directory| directory.join("qemu-system-x86_64"))
+            .map(|directory| directory.join(arch.qemu()))
             .find(|candidate| candidate.exists())
     });
-    match found {
-        Some(binary) => Ok(Some(probe::probe(&binary)?)),
-        None => {
-            eprintln!("SKIPPED: no qemu-system-x86_64 (set FVM_QEMU, or run `fvm-lab prepare`)");
-            ensure!(std::env::var_os("CI").is_none(), "CI must have a QEMU");
-            Ok(None)
-        }
-    }
+    Ok(found.map(|binary| probe::probe(&binary)).transpose()?)
 }
 
 /// The directories of programs that the lab has unpacked, the newest first.
@@ -282,7 +286,7 @@ fn flash(qemu: &Path, domain: &Domain, run: &Path) -> Result<Option<FirmwareBack
     }
     let vars = run.join("vars.fd");
     let beside = qemu.parent().map(|bin| bin.join("../usr/share/OVMF"));
-    let beside = beside.filter(|directory| directory.exists());
+    let beside = beside.filter(|directory| directory.exists() && domain.os.arch == Arch::X86_64);
     let named = std::env::var_os("FVM_FIRMWARE").map(PathBuf::from);
     let (code, template) = match named.or(beside) {
         Some(directory) => (
@@ -290,7 +294,7 @@ fn flash(qemu: &Path, domain: &Domain, run: &Path) -> Result<Option<FirmwareBack
             directory.join("OVMF_VARS_4M.fd"),
         ),
         None => {
-            let files = firmware::find(&domain.os.firmware)?.context("a UEFI machine")?;
+            let files = firmware::find(&domain.os)?.context("a UEFI machine")?;
             (files.code, files.vars_template)
         }
     };

@@ -24,10 +24,14 @@ pub(super) fn given_controllers(
             template.controller.index = free.unwrap_or(255);
             taken.insert((word, template.controller.index));
         }
-        if template.choose_model
-            && let ControllerKind::Usb { model, .. } = &mut template.controller.kind
-        {
-            *model = Some(default_usb(domain.os.kind));
+        match &mut template.controller.kind {
+            ControllerKind::Usb { model, .. } if template.choose_model => {
+                *model = Some(default_usb(domain.os.kind));
+            }
+            ControllerKind::Scsi { model, .. } if template.choose_model => {
+                *model = default_scsi(domain.os.kind);
+            }
+            _ => {}
         }
         let refuse = |message: String| TemplateError {
             path: template.path.clone(),
@@ -48,7 +52,7 @@ pub(super) fn given_controllers(
             )));
         }
         if let Some(model) = template.controller.pci_model() {
-            let express = domain.os.kind == MachineKind::Q35;
+            let express = domain.os.kind.is_express();
             let fits = match model {
                 PciModel::PciRoot => !express && template.controller.index == 0,
                 PciModel::PcieRoot => express && template.controller.index == 0,
@@ -80,7 +84,15 @@ fn is_ich9_usb(controller: &Controller) -> bool {
 fn default_usb(kind: MachineKind) -> UsbModel {
     match kind {
         MachineKind::I440fx => UsbModel::Piix3Uhci,
-        MachineKind::Q35 => UsbModel::QemuXhci,
+        _ => UsbModel::QemuXhci,
+    }
+}
+
+pub(super) fn default_scsi(kind: MachineKind) -> ScsiModel {
+    match kind {
+        MachineKind::I440fx | MachineKind::Q35 => ScsiModel::LsiLogic,
+        MachineKind::Microvm | MachineKind::Virt => ScsiModel::VirtioScsi,
+        MachineKind::Pseries => ScsiModel::IbmVscsi,
     }
 }
 
@@ -121,13 +133,14 @@ pub(super) fn machine_controllers(domain: &mut Domain) {
         ports: None,
         companion_port: None,
     };
-    add_missing(domain, usb, 0, Origin::default());
-    let root = match domain.os.kind {
-        MachineKind::I440fx => PciModel::PciRoot,
-        MachineKind::Q35 => {
-            add_missing(domain, ControllerKind::Sata, 0, Origin::default());
-            PciModel::PcieRoot
-        }
+    if !matches!(domain.os.kind, MachineKind::Microvm | MachineKind::Virt) {
+        add_missing(domain, usb, 0, Origin::default());
+    }
+    if domain.os.kind == MachineKind::Q35 {
+        add_missing(domain, ControllerKind::Sata, 0, Origin::default());
+    }
+    let Some(root) = domain.os.kind.pci_root() else {
+        return;
     };
     let root = ControllerKind::Pci {
         model: root,
@@ -161,7 +174,7 @@ pub(super) fn needed_controllers(domain: &mut Domain) {
             DiskBus::Sata => ControllerKind::Sata,
             DiskBus::Nvme => ControllerKind::Nvme,
             _ => ControllerKind::Scsi {
-                model: ScsiModel::LsiLogic,
+                model: default_scsi(domain.os.kind),
                 queues: None,
                 iothread: None,
             },

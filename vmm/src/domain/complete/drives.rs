@@ -56,14 +56,20 @@ pub(super) fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<(
             )));
         }
         if disk.bus == DiskBus::Scsi
-            && let Some((word, most)) = scsi_limit(controllers, drive)
+            && let Some((word, most)) = scsi_limit(controllers, kind, drive)
         {
             return Err(place.refuse(format!("a {word} controller has units up to {most} only")));
         }
-        if disk.bus == DiskBus::Ide && kind == MachineKind::Q35 {
-            let mut error = place.refuse("a q35 machine has no IDE controller");
+        if disk.bus == DiskBus::Ide && kind != MachineKind::I440fx {
+            let mut error = match kind {
+                MachineKind::Q35 => place.refuse("a q35 machine has no IDE controller"),
+                _ => place.refuse("this machine type has no IDE controller"),
+            };
             error.hint = Some("use bus='sata'".to_owned());
             return Err(error);
+        }
+        if disk.bus == DiskBus::Fdc && !kind.is_pc() {
+            return Err(place.refuse("this machine type has no floppy controller"));
         }
         if !drives.insert((disk.bus.as_str(), drive)) {
             return Err(place.refuse("another disk has the same place on the controller"));
@@ -73,7 +79,11 @@ pub(super) fn drive_addresses(domain: &mut Domain, places: &[Place]) -> Result<(
 }
 
 /// The greatest unit of a SCSI adapter, if the drive's is beyond it.
-fn scsi_limit(controllers: &[Controller], drive: DriveAddress) -> Option<(&'static str, u32)> {
+fn scsi_limit(
+    controllers: &[Controller],
+    kind: MachineKind,
+    drive: DriveAddress,
+) -> Option<(&'static str, u32)> {
     let model = controllers
         .iter()
         .find_map(|controller| match controller.kind {
@@ -82,7 +92,7 @@ fn scsi_limit(controllers: &[Controller], drive: DriveAddress) -> Option<(&'stat
             }
             _ => None,
         });
-    let model = model.unwrap_or(ScsiModel::LsiLogic);
+    let model = model.unwrap_or(super::controllers::default_scsi(kind));
     let most = match model {
         ScsiModel::VirtioScsi => 16383,
         ScsiModel::LsiSas1078 => 255,
@@ -90,6 +100,7 @@ fn scsi_limit(controllers: &[Controller], drive: DriveAddress) -> Option<(&'stat
         ScsiModel::LsiLogic | ScsiModel::Am53C974 | ScsiModel::Dc390 => 6,
         ScsiModel::LsiSas1068 => 1,
         ScsiModel::VmPvScsi => 0,
+        ScsiModel::IbmVscsi => 31,
     };
     (drive.unit > most).then_some((model.as_str(), most))
 }

@@ -6,15 +6,18 @@
 mod aliases;
 mod controllers;
 mod drives;
+mod machine;
 mod ports;
+mod transport;
 mod usb;
 
 use super::device::{self, *};
 use super::error::{Result, TemplateError};
 use super::model::Domain;
 use super::node::Node;
-use super::origin::Origin;
+use super::origin::{self, ElementId, Origin};
 use super::os::{BootDevice, MachineKind};
+use super::xml::Element;
 use std::collections::BTreeSet;
 
 /// What reading learnt and the finished model does not keep.
@@ -53,11 +56,36 @@ impl Place {
     }
 }
 
+/// The places of all elements, by their numbers.
+struct Elements(Vec<Place>);
+
+impl Elements {
+    fn of_template(root: &Element) -> Self {
+        let all = origin::elements_of(root).into_iter();
+        let place = |element: origin::TemplateElement| Place {
+            path: element.path,
+            line: element.line,
+        };
+        Self(all.map(place).collect())
+    }
+
+    fn at(&self, id: ElementId) -> Place {
+        self.0.get(id.0 as usize).cloned().unwrap_or_default()
+    }
+
+    /// The place of what has this origin: its own element, or the first that asked for it.
+    fn of(&self, origin: &Origin) -> Place {
+        self.at(origin.all().first().copied().unwrap_or(ElementId(0)))
+    }
+}
+
 /// Fills in all that follows from the rest.
-pub(crate) fn complete(domain: &mut Domain, draft: Draft) -> Result<()> {
+pub(crate) fn complete(domain: &mut Domain, draft: Draft, template: &Element) -> Result<()> {
+    let elements = Elements::of_template(template);
+    machine::limits(domain, &elements)?;
     controllers::given_controllers(domain, draft.controllers)?;
     controllers::machine_controllers(domain);
-    if !draft.balloon_given {
+    if !draft.balloon_given && domain.os.kind != MachineKind::Virt {
         domain.devices.balloon = Some(Balloon {
             alias: String::new(),
             origin: Origin::default(),
@@ -68,11 +96,12 @@ pub(crate) fn complete(domain: &mut Domain, draft: Draft) -> Result<()> {
         });
     }
     default_video(domain, draft.video_given);
-    consoles(domain, &draft.domain)?;
+    consoles(domain, &draft.domain, &elements)?;
     iothreads(domain, &draft.domain)?;
     iommu(domain, &draft.domain)?;
     drives::drive_addresses(domain, &draft.disks)?;
     controllers::needed_controllers(domain);
+    transport::transports(domain, &elements)?;
     ports::virtio_serial_ports(domain, &draft.domain)?;
     usb::usb_ports(domain, &draft.domain)?;
     boot_order(domain, &draft.domain)?;
@@ -106,7 +135,8 @@ fn default_video(domain: &mut Domain, given: bool) {
 }
 
 /// A console on a serial line is that line's other name, and makes the line if there is none.
-fn consoles(domain: &mut Domain, place: &Place) -> Result<()> {
+fn consoles(domain: &mut Domain, place: &Place, elements: &Elements) -> Result<()> {
+    let kind = SerialKind::of(domain.os.kind);
     let devices = &mut domain.devices;
     if devices.serials.is_empty()
         && let Some(console) = devices
@@ -119,6 +149,8 @@ fn consoles(domain: &mut Domain, place: &Place) -> Result<()> {
             origin: console.origin.clone(),
             backend: console.backend,
             port: 0,
+            kind: None,
+            vio: None,
         });
     }
     devices
@@ -134,6 +166,18 @@ fn consoles(domain: &mut Domain, place: &Place) -> Result<()> {
     let ports: BTreeSet<u32> = devices.serials.iter().map(|serial| serial.port).collect();
     if ports.len() < devices.serials.len() || ports.last().is_some_and(|last| *last > 3) {
         return Err(place.refuse("a machine has up to four serial lines, each with its own port"));
+    }
+    if let (SerialKind::System, Some(second)) = (kind, devices.serials.get(1)) {
+        let place = elements.of(&second.origin);
+        return Err(place.refuse("this machine type has one serial line"));
+    }
+    let other = |serial: &&Serial| {
+        serial.kind.is_some_and(|given| given != kind)
+            || (serial.vio.is_some() && kind != SerialKind::Vio)
+    };
+    if let Some(serial) = devices.serials.iter().find(other) {
+        let place = elements.of(&serial.origin);
+        return Err(place.refuse("this machine type has serial lines of another kind"));
     }
     Ok(())
 }

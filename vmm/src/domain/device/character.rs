@@ -4,6 +4,7 @@ use crate::domain::address::{self, VirtioSerialAddress};
 use crate::domain::error::Result;
 use crate::domain::node::Node;
 use crate::domain::origin::Origin;
+use crate::domain::os::MachineKind;
 
 /// What is behind a character device.
 ///
@@ -29,6 +30,32 @@ pub struct Serial {
     pub backend: CharacterBackend,
     /// The number of the line: 0 is the guest's first.
     pub port: u32,
+    /// The kind of line that the template names; without a word it is the machine's own.
+    pub kind: Option<SerialKind>,
+    /// The register of a line of POWER, if the template fixes it.
+    pub vio: Option<u32>,
+}
+
+/// The kind of a serial line, which is the machine's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SerialKind {
+    /// A 16550A on the ISA bus.
+    Isa,
+    /// The PL011 of ARM's machine.
+    System,
+    /// POWER's virtual terminal.
+    Vio,
+}
+
+impl SerialKind {
+    /// The lines of a machine.
+    pub fn of(machine: MachineKind) -> Self {
+        match machine {
+            MachineKind::I440fx | MachineKind::Q35 | MachineKind::Microvm => Self::Isa,
+            MachineKind::Virt => Self::System,
+            MachineKind::Pseries => Self::Vio,
+        }
+    }
 }
 
 /// What a console is shown on.
@@ -102,28 +129,57 @@ pub(crate) fn serial(node: &Node<'_>) -> Result<Serial> {
     if backend == CharacterBackend::SpiceAgent {
         return Err(node.refuse("spicevmc is for channels"));
     }
-    let port = node.child("target", |target| {
-        if let Some(kind) = target.attr("type") {
-            kind.choice(&[("isa-serial", ()), ("serial", ())])?;
+    let target = node.child("target", |target| {
+        let kind = match target.attr("type") {
+            None => None,
+            Some(kind) => kind.choice(&[
+                ("isa-serial", Some(SerialKind::Isa)),
+                ("serial", None),
+                ("system-serial", Some(SerialKind::System)),
+                ("spapr-vio-serial", Some(SerialKind::Vio)),
+            ])?,
+        };
+        let model = target.child("model", |model| {
+            model.need("name")?.choice(&[
+                ("isa-serial", SerialKind::Isa),
+                ("pl011", SerialKind::System),
+                ("spapr-vty", SerialKind::Vio),
+            ])
+        })?;
+        if let (Some(kind), Some(model)) = (kind, model)
+            && kind != model
+        {
+            return Err(target.refuse("type and model are of different machines"));
         }
-        target.child("model", |model| model.need("name")?.expect("isa-serial"))?;
-        target.attr("port").map(|port| port.address(3)).transpose()
+        let port = target
+            .attr("port")
+            .map(|port| port.address(3))
+            .transpose()?;
+        Ok((port, kind.or(model)))
     })?;
-    node.child("address", |address| {
-        address.need("type")?.expect("isa")?;
+    let (port, kind) = target.unwrap_or_default();
+    let vio = node.child("address", |address| {
+        if address
+            .need("type")?
+            .choice(&[("isa", false), ("spapr-vio", true)])?
+        {
+            return address::vio_register(address).map(Some);
+        }
         for name in ["iobase", "irq"] {
             if let Some(value) = address.attr(name) {
                 return Err(value.refuse("the port of a serial line follows from its number"));
             }
         }
-        Ok(())
+        Ok(None)
     })?;
     Ok(Serial {
         alias: String::new(),
         origin: node.origin(),
         backend,
         // Completion numbers the lines without a port.
-        port: port.flatten().unwrap_or(u32::MAX),
+        port: port.unwrap_or(u32::MAX),
+        kind,
+        vio: vio.flatten(),
     })
 }
 

@@ -22,6 +22,8 @@ words! {
         Am53C974 = "am53c974",
         /// Tekram DC-390.
         Dc390 = "dc390",
+        /// POWER's virtual adapter.
+        IbmVscsi = "ibmvscsi",
     }
 }
 

@@ -21,6 +21,8 @@ words! {
         Igb = "igb",
         /// VMware's paravirtual card.
         Vmxnet3 = "vmxnet3",
+        /// POWER's virtual card.
+        SpaprVlan = "spapr-vlan",
     }
 }
 

@@ -15,7 +15,7 @@ mod simple;
 mod sound;
 mod tpm;
 
-pub use character::{Channel, CharacterBackend, Console, ConsoleTarget, Serial};
+pub use character::{Channel, CharacterBackend, Console, ConsoleTarget, Serial, SerialKind};
 pub use controller::{Controller, ControllerKind, PciModel, ScsiModel, UsbModel};
 pub use disk::{Cache, Disk, DiskBus, DiskDevice, DiskSource, ErrorPolicy, IoMode};
 pub use display::{Graphics, GraphicsKind, Video, VideoModel};

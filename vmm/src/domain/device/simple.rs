@@ -176,6 +176,8 @@ words! {
         Pvpanic = "pvpanic",
         /// Hyper-V's crash registers.
         Hyperv = "hyperv",
+        /// A call to the hypervisor, on POWER.
+        Pseries = "pseries",
     }
 }
 
@@ -373,7 +375,7 @@ pub(crate) fn panic(node: &Node<'_>) -> Result<Panic> {
             })?;
         }
         PanicModel::Pvpanic => pci = address::pci(node)?,
-        PanicModel::Hyperv => {}
+        PanicModel::Hyperv | PanicModel::Pseries => {}
     }
     Ok(Panic {
         alias: String::new(),

@@ -3,6 +3,7 @@
 use super::{Looking, from_error, kvm_words};
 use crate::{
     api::Finding,
+    domain::Arch,
     kvm::{self, KvmHealth},
     qemu::probe::OLDEST,
 };
@@ -121,7 +122,7 @@ fn huge_pages(root: &Path) -> Vec<Finding> {
 }
 
 fn qemu(looking: &Looking<'_>) -> Finding {
-    match looking.qemu.capabilities() {
+    match looking.qemu.capabilities(Arch::X86_64) {
         Ok(found) if found.version < OLDEST => Finding::error(
             "QEMU",
             format!(

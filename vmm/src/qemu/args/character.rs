@@ -2,7 +2,8 @@
 
 use super::vector::List;
 use super::{ArgumentError, Builder, insert, object};
-use crate::domain::{CharacterBackend, ElementId, VirtioSerialAddress};
+use crate::domain::{CharacterBackend, ElementId, SerialKind, VirtioSerialAddress};
+use crate::qemu::pci::Beside;
 
 /// QEMU's name for what is behind the character device with this alias.
 pub fn chardev_id(alias: &str) -> String {
@@ -21,16 +22,24 @@ impl Builder<'_> {
                 serial.backend,
                 serial.origin.at(&["", "target"]),
             );
+            let mut device = match SerialKind::of(domain.os.kind) {
+                SerialKind::Isa => object! {"driver": "isa-serial", "index": serial.port},
+                SerialKind::Vio => object! {"driver": "spapr-vty"},
+                // The machine has it by itself, and only wants to know what is behind it.
+                SerialKind::System => {
+                    self.vector
+                        .value("-serial", format!("chardev:{chardev}"))
+                        .because(serial.origin.without(&BACKEND));
+                    continue;
+                }
+            };
+            insert(&mut device, "id", Some(serial.alias.as_str()));
+            insert(&mut device, "chardev", Some(chardev));
+            if let Some(Beside::Vio(register)) = self.given.layout.beside.get(&serial.alias) {
+                insert(&mut device, "reg", Some(*register));
+            }
             self.vector
-                .json(
-                    "-device",
-                    object! {
-                        "driver": "isa-serial",
-                        "id": serial.alias,
-                        "chardev": chardev,
-                        "index": serial.port,
-                    },
-                )
+                .json("-device", device)
                 .because(serial.origin.without(&BACKEND));
         }
     }

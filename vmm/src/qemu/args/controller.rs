@@ -1,5 +1,6 @@
 //! PCI bridges and ports, and the controllers of other buses.
 
+use super::disk::NVME_CONTROLLER;
 use super::{ArgumentError, Builder, insert, object};
 use crate::domain::{
     Controller, ControllerKind, DiskBus, ElementId, MachineKind, ScsiModel, UsbModel,
@@ -121,17 +122,24 @@ impl Builder<'_> {
                 properties
             }
             ControllerKind::Nvme => {
-                let mut disks = self.domain.devices.disks.iter();
-                let disk = disks.find(|disk| {
+                let disks = self.domain.devices.disks.iter();
+                let disks = disks.filter(|disk| {
                     let drive = disk.drive.unwrap_or_default();
                     disk.bus == DiskBus::Nvme && drive.controller == controller.index
                 });
-                if let Some(disk) = disk {
-                    all.extend(disk.origin.at(&["serial"]));
-                }
-                let serial = disk.and_then(|disk| disk.serial.clone());
+                all.extend(
+                    disks
+                        .clone()
+                        .flat_map(|disk| disk.origin.at(&NVME_CONTROLLER)),
+                );
+                let serial = disks.clone().find_map(|disk| disk.serial.clone());
                 let serial = serial.unwrap_or_else(|| format!("fvm-nvme{}", controller.index));
-                object! {"driver": "nvme", "serial": serial}
+                let mut properties = object! {"driver": "nvme", "serial": serial};
+                // QEMU names a namespace to the firmware without its controller's place, so
+                // SeaBIOS would find none to start from.
+                let boot_index = disks.filter_map(|disk| disk.boot_index).min();
+                insert(&mut properties, "bootindex", boot_index);
+                properties
             }
             ControllerKind::VirtioSerial { ports, vectors } => {
                 let mut properties = object! {"driver": "virtio-serial-pci"};
@@ -157,6 +165,7 @@ fn scsi_device(model: ScsiModel) -> &'static str {
         ScsiModel::VmPvScsi => "pvscsi",
         ScsiModel::Am53C974 => "am53c974",
         ScsiModel::Dc390 => "dc390",
+        ScsiModel::IbmVscsi => "spapr-vscsi",
     }
 }
 

@@ -2,7 +2,9 @@
 
 use super::vector::List;
 use super::{Builder, on_off};
-use crate::domain::{CpuCache, CpuMode, ElementId, FeaturePolicy, PanicModel, TimerName, Topology};
+use crate::domain::{
+    Arch, CpuCache, CpuMode, ElementId, FeaturePolicy, PanicModel, TimerName, Topology,
+};
 use crate::qemu::Accel;
 
 impl Builder<'_> {
@@ -60,19 +62,34 @@ impl Builder<'_> {
 
     fn cpu_list(&self) -> List {
         let cpu = &self.domain.cpu;
-        let kvm = self.given.accel == Accel::Kvm;
+        let arch = self.domain.os.arch;
+        // Emulation has no host processor to show; it shows all that it can do.
+        let host = match (self.given.accel, arch) {
+            (Accel::Kvm, _) => "host",
+            (Accel::Tcg, Arch::Ppc64le) => "POWER10",
+            (Accel::Tcg, _) => "max",
+        };
+        // Only x86 can leave features out that cannot be migrated.
+        let migratable = |migratable: bool| {
+            let there = self.given.accel == Accel::Kvm && arch == Arch::X86_64;
+            there.then(|| on_off(migratable))
+        };
         let mut list = match &cpu.mode {
-            // Emulation has no host processor to show; it shows all that it can do.
-            CpuMode::HostModel | CpuMode::HostPassthrough { .. } if !kvm => List::starting("max"),
-            CpuMode::HostModel => List::starting("host").with("migratable", "on"),
-            CpuMode::HostPassthrough { migratable } => {
-                List::starting("host").with("migratable", on_off(*migratable))
+            CpuMode::HostModel => List::starting(host).with_some("migratable", migratable(true)),
+            CpuMode::HostPassthrough { migratable: only } => {
+                List::starting(host).with_some("migratable", migratable(*only))
             }
             CpuMode::Maximum { migratable } => {
+                let migratable = migratable.filter(|_| arch == Arch::X86_64);
                 List::starting("max").with_some("migratable", migratable.map(on_off))
             }
             CpuMode::Custom(model) => List::starting(model),
-            CpuMode::Default => List::starting("qemu64"),
+            CpuMode::Default => List::starting(match arch {
+                Arch::X86_64 => "qemu64",
+                Arch::Aarch64 if self.given.accel == Accel::Kvm => "host",
+                Arch::Aarch64 => "cortex-a15",
+                Arch::Ppc64le => "POWER10",
+            }),
         };
         list = list.with_some("vendor", cpu.vendor_id.as_ref());
         for feature in &cpu.features {

@@ -3,7 +3,7 @@
 use super::{ArgumentError, Builder, JsonObject, insert, object};
 use crate::domain::{
     Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, DriveAddress, ErrorPolicy,
-    IoMode, MachineKind, ScsiModel,
+    IoMode, MachineKind, SAID_ELSEWHERE, ScsiModel,
 };
 
 /// The name by which QMP knows the content of the disk with this target.
@@ -13,6 +13,9 @@ pub fn disk_node_name(target: &str) -> String {
 
 /// The parts of a disk that say what is in it or how fast it is, not what the guest sees.
 const CONTENTS: [&str; 4] = ["source", "backingStore", "readonly", "iotune"];
+
+/// The parts of an NVMe disk that its controller says: the serial number and the place in the boot order.
+pub(super) const NVME_CONTROLLER: [&str; 3] = ["serial", "boot", SAID_ELSEWHERE];
 
 impl Builder<'_> {
     pub(super) fn disks(&mut self) -> Result<(), ArgumentError> {
@@ -206,9 +209,8 @@ impl Builder<'_> {
             "uuid": namespace_uuid(&self.given.uuid, drive),
         };
         insert(&mut namespace, "drive", node);
-        insert(&mut namespace, "bootindex", disk.boot_index);
         block_sizes(&mut namespace, disk);
-        let not_here = [&CONTENTS[..], &["serial"]].concat();
+        let not_here = [&CONTENTS[..], &NVME_CONTROLLER].concat();
         self.device(namespace)?
             .because(disk.origin.without(&not_here));
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::vector::List;
 use super::{ArgumentError, Builder, insert, object};
-use crate::domain::{GraphicsKind, Video, VideoModel};
+use crate::domain::{Arch, GraphicsKind, Video, VideoModel};
 
 impl Builder<'_> {
     /// Without a screen QEMU must be told so, or it opens a window.
@@ -48,8 +48,9 @@ impl Builder<'_> {
             (VideoModel::Cirrus, _) => "cirrus-vga",
             (VideoModel::Qxl, true) => "qxl-vga",
             (VideoModel::Qxl, false) => "qxl",
-            (VideoModel::Virtio, true) => "virtio-vga",
-            (VideoModel::Virtio, false) => "virtio-gpu-pci",
+            // ARM has no VGA for it to be compatible with.
+            (VideoModel::Virtio, true) if self.domain.os.arch != Arch::Aarch64 => "virtio-vga",
+            (VideoModel::Virtio, _) => "virtio-gpu-pci",
             (VideoModel::Bochs, _) => "bochs-display",
             (VideoModel::Vmvga, _) => "vmware-svga",
         };

@@ -3,13 +3,20 @@
 use super::vector::List;
 use super::{Argument, ArgumentError, Builder, insert, object, on_off};
 use crate::domain::{
-    ClockOffset, ElementId, GenerationId, LifecycleAction, MachineKind, TickPolicy, TimerName,
-    WatchdogAction,
+    ClockOffset, ElementId, GenerationId, GicVersion, LifecycleAction, MachineKind, TickPolicy,
+    TimerName, WatchdogAction,
 };
 use crate::qemu::{Accel, FirmwareBacking};
 
-/// The id that these machine types give their memory, which guests' migration data also carry.
-const MEMORY_ID: &str = "pc.ram";
+/// The id that a machine type gives its memory, which guests' migration data also carry.
+fn memory_id(kind: MachineKind) -> &'static str {
+    match kind {
+        MachineKind::I440fx | MachineKind::Q35 => "pc.ram",
+        MachineKind::Microvm => "microvm.ram",
+        MachineKind::Virt => "mach-virt.ram",
+        MachineKind::Pseries => "ppc_spapr.ram",
+    }
+}
 
 impl Builder<'_> {
     pub(super) fn identity(&mut self) {
@@ -55,18 +62,20 @@ impl Builder<'_> {
         // Secure flash is secure because only system management mode may write it.
         let secure = os.firmware.secure_boot == Some(true);
         let smm = features.smm.or(secure.then_some(true));
+        let acpi = (os.kind != MachineKind::Pseries).then_some(features.acpi);
+        let has_hpet = hpet.and_then(|timer| timer.present).unwrap_or(true);
+        let has_hpet = os.kind.is_pc().then_some(has_hpet);
+        let gic = (os.kind == MachineKind::Virt).then(|| self.interrupt_controller());
         let mut list = List::starting(&machine.name)
             .with("usb", "off")
+            .with_some("gic-version", gic.map(GicVersion::as_str))
             .with("dump-guest-core", "off")
-            .with("acpi", on_off(features.acpi))
-            .with(
-                "hpet",
-                on_off(hpet.and_then(|timer| timer.present).unwrap_or(true)),
-            )
+            .with_some("acpi", acpi.map(on_off))
+            .with_some("hpet", has_hpet.map(on_off))
             .with_some("smm", smm.map(on_off))
             .with_some("vmport", features.vmport.map(on_off));
         if self.domain.memory.nodes.is_empty() {
-            list = list.with("memory-backend", MEMORY_ID);
+            list = list.with("memory-backend", memory_id(os.kind));
         }
         if let (Some(split), Accel::Kvm) = (features.split_irqchip, self.given.accel) {
             list = list.with("kernel_irqchip", if split { "split" } else { "on" });
@@ -90,6 +99,7 @@ impl Builder<'_> {
             "os/firmware",
             "os/bios",
             "features/acpi",
+            "features/gic",
             "features/vmport",
             "features/smm",
             "features/ioapic",
@@ -160,6 +170,14 @@ impl Builder<'_> {
         }
     }
 
+    /// Which interrupt controller ARM's machine has: with KVM the one that its host can give.
+    fn interrupt_controller(&self) -> GicVersion {
+        self.domain.features.gic.unwrap_or(match self.given.accel {
+            Accel::Kvm => GicVersion::Host,
+            Accel::Tcg => GicVersion::V2,
+        })
+    }
+
     pub(super) fn memory(&mut self) {
         let memory = &self.domain.memory;
         let size = List::default().with("size", format!("{}k", memory.total_kib));
@@ -178,7 +196,8 @@ impl Builder<'_> {
         self.vector.list("-m", size).because(sizes);
         let backing = self.backing_origins();
         if memory.nodes.is_empty() {
-            self.memory_object(MEMORY_ID, memory.total_kib, memory.shared)
+            let id = memory_id(self.domain.os.kind);
+            self.memory_object(id, memory.total_kib, memory.shared)
                 .because(origin.within(&["memory"]))
                 .because(backing.clone());
         }
@@ -245,7 +264,7 @@ impl Builder<'_> {
             insert(&mut object, "hugetlbsize", size.map(|kib| kib * 1024));
         }
         // Else the id in a saved state would be a path, unlike that of anonymous memory.
-        if memfd && id == MEMORY_ID {
+        if memfd && memory.nodes.is_empty() {
             insert(
                 &mut object,
                 "x-use-canonical-path-for-ramblock-id",
@@ -358,9 +377,11 @@ impl Builder<'_> {
             .with("panic", panic)
             .with_some("watchdog", action.map(WatchdogAction::as_str));
         self.vector.list("-action", list).because(origins);
-        let (device, power) = match self.domain.os.kind {
-            MachineKind::I440fx => ("PIIX4_PM", self.domain.power),
-            MachineKind::Q35 => ("ICH9-LPC", self.domain.power),
+        let power = self.domain.power;
+        let device = match self.domain.os.kind {
+            MachineKind::I440fx => "PIIX4_PM",
+            MachineKind::Q35 => "ICH9-LPC",
+            _ => return,
         };
         // Without ACPI there is no power management.
         let acpi = self.domain.features.acpi;

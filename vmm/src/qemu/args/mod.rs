@@ -20,6 +20,7 @@ pub use character::chardev_id;
 pub use disk::disk_node_name;
 
 use super::assignment::Assignment;
+use super::pci::Beside;
 use crate::domain::{Domain, PciAddress};
 use thiserror::Error;
 pub use vector::{Argument, CommandLine};
@@ -165,8 +166,22 @@ impl Builder<'_> {
         Ok(self.vector.json("-device", properties))
     }
 
-    /// Puts a PCI device in its place.
+    /// Puts a PCI device in its place; in memory it has another name and no place.
     fn place(&self, properties: &mut JsonObject, alias: &str) -> Result<(), ArgumentError> {
+        match self.given.layout.beside.get(alias) {
+            None => {}
+            Some(Beside::Vio(register)) => {
+                properties.insert("reg".to_owned(), (*register).into());
+                return Ok(());
+            }
+            Some(Beside::Mmio) => {
+                let driver = properties.get("driver").and_then(|driver| driver.as_str());
+                let name = driver.and_then(|driver| driver.strip_suffix("-pci"));
+                let driver = name.map(|name| format!("{name}-device"));
+                insert(properties, "driver", driver);
+                return Ok(());
+            }
+        }
         let place = self.given.layout.places.get(alias);
         let place = place.ok_or_else(|| ArgumentError::NoAddress {
             alias: alias.to_owned(),
@@ -176,9 +191,9 @@ impl Builder<'_> {
             slot,
             function,
         } = place.address;
-        let bus = match (bus, self.domain.os.kind) {
-            (0, crate::domain::MachineKind::Q35) => "pcie.0".to_owned(),
-            (number, _) => format!("pci.{number}"),
+        let bus = match bus {
+            0 if self.domain.os.kind.is_express() => "pcie.0".to_owned(),
+            number => format!("pci.{number}"),
         };
         properties.insert("bus".to_owned(), bus.into());
         let address = match function {

@@ -43,8 +43,12 @@ impl Builder<'_> {
         }
         if queues > 1 {
             insert(&mut properties, "mq", Some(true));
-            // Two for each queue pair, one for control, one for configuration.
-            insert(&mut properties, "vectors", Some(2 * queues + 2));
+            // Two for each queue pair, one for control, one for configuration; in memory there are no vectors.
+            insert(
+                &mut properties,
+                "vectors",
+                (!nic.pci.mmio).then_some(2 * queues + 2),
+            );
         }
         insert(&mut properties, "host_mtu", nic.mtu);
         insert(&mut properties, "bootindex", nic.boot_index);
@@ -74,5 +78,6 @@ fn nic_device(model: NicModel) -> &'static str {
         NicModel::Rtl8139 => "rtl8139",
         NicModel::Igb => "igb",
         NicModel::Vmxnet3 => "vmxnet3",
+        NicModel::SpaprVlan => "spapr-vlan",
     }
 }

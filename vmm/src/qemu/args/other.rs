@@ -244,6 +244,7 @@ impl Builder<'_> {
                 }
                 // A flag of the processor, which `cpu` sets.
                 PanicModel::Hyperv => {}
+                PanicModel::Pseries => self.vector.remark(panic.origin.all(), BUILT_IN),
             }
         }
         Ok(())
@@ -270,8 +271,12 @@ impl Builder<'_> {
                 .list(option, list)
                 .because(tpm.origin.at(&["", "backend"]));
         }
+        let driver = match domain.os.kind {
+            MachineKind::Virt => "tpm-tis-device",
+            _ => tpm.model.as_str(),
+        };
         self.device(object! {
-            "driver": tpm.model.as_str(),
+            "driver": driver,
             "tpmdev": format!("tpm-{alias}"),
             "id": alias,
         })?

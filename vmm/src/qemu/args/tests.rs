@@ -23,7 +23,7 @@ fn assignment(domain: &Domain) -> Assignment {
         name: "vm,42".to_owned(),
         uuid: "6f2c1d7e-0000-4000-8000-00000000002a".to_owned(),
         accel: Accel::Kvm,
-        qemu: Capabilities::typical(Version { major: 7, minor: 2 }),
+        qemu: Capabilities::typical(domain.os.arch, Version { major: 7, minor: 2 }),
         machine: None,
         layout: pci::assign(domain).expect("fits"),
         disks: BTreeMap::from([("sda".to_owned(), disk)]),
@@ -216,7 +216,7 @@ fn namespaces_of_nvme_have_lasting_names() {
         given.disks.insert("nvme0n1".to_owned(), backing);
     });
     assert!(
-        text.contains(r#""driver":"nvme","id":"nvme0","serial":"N-1""#),
+        text.contains(r#""bootindex":1,"bus":"pci.0","driver":"nvme","id":"nvme0","serial":"N-1""#),
         "{text}"
     );
     assert!(text.contains(r#""uuid":"6f2c1d7e-0000-4000-8000-00000001002a""#));
@@ -258,7 +258,7 @@ fn every_shipped_template_becomes_arguments_for_old_and_new_qemus() {
             let line = line(&domain, |assignment| {
                 let disk = assignment.disks.remove("sda").expect("the disk");
                 assignment.disks.insert(main.clone(), disk);
-                assignment.qemu = Capabilities::typical(version);
+                assignment.qemu = Capabilities::typical(domain.os.arch, version);
                 assignment.firmware = Some(FirmwareBacking {
                     code: "/c".to_owned(),
                     vars: "/v".to_owned(),

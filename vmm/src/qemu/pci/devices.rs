@@ -44,11 +44,24 @@ pub(super) fn controller_connects(model: PciModel) -> Option<Connects> {
     }
 }
 
-/// Every device that needs a place, PCI controllers first.
+/// Every device that needs a place on a bus, PCI controllers first.
 pub(super) fn devices(domain: &Domain, pci_controllers: &[Controller]) -> Vec<PciDevice> {
-    let express = match domain.os.kind {
-        MachineKind::I440fx => Connects::Pci,
-        MachineKind::Q35 => Connects::Pcie,
+    let mut devices = with_those_in_memory(domain, pci_controllers);
+    devices.retain(|device| !device.given.mmio);
+    devices
+}
+
+/// The aliases of the virtio devices that are in memory instead.
+pub(super) fn in_memory(domain: &Domain) -> Vec<String> {
+    let devices = with_those_in_memory(domain, &[]).into_iter();
+    let in_memory = devices.filter(|device| device.given.mmio);
+    in_memory.map(|device| device.alias).collect()
+}
+
+fn with_those_in_memory(domain: &Domain, pci_controllers: &[Controller]) -> Vec<PciDevice> {
+    let express = match domain.os.kind.is_express() {
+        true => Connects::Pcie,
+        false => Connects::Pci,
     };
     let mut all = Vec::new();
     let mut add = |alias: &str, connects, given: PciPlace, role| {
@@ -74,6 +87,7 @@ pub(super) fn devices(domain: &Domain, pci_controllers: &[Controller]) -> Vec<Pc
         let connects = match nic.model {
             NicModel::Virtio | NicModel::E1000e | NicModel::Igb => express,
             NicModel::E1000 | NicModel::Rtl8139 | NicModel::Vmxnet3 => Connects::Pci,
+            NicModel::SpaprVlan => continue,
         };
         add(&nic.alias, connects, nic.pci, Role::Plain);
     }
@@ -162,6 +176,7 @@ fn other_controller(
         ControllerKind::Sata => Some(pci),
         ControllerKind::Scsi { model, .. } => match model {
             ScsiModel::VirtioScsi => Some((express, Role::Plain)),
+            ScsiModel::IbmVscsi => None,
             _ => Some(pci),
         },
         ControllerKind::VirtioSerial { .. } | ControllerKind::Nvme => Some((express, Role::Plain)),

@@ -10,6 +10,7 @@ mod bus;
 mod devices;
 #[cfg(test)]
 mod tests;
+mod vio;
 
 use crate::domain::{Controller, ControllerKind, Domain, MachineKind, PciAddress, PciModel};
 use bus::{Buses, Chosen, Connects};
@@ -25,6 +26,19 @@ pub struct Layout {
     pub places: BTreeMap<String, Place>,
     /// The ports and bridges, by bus number; the roots are not among them.
     pub bridges: Vec<Bridge>,
+    /// The devices of machines that are on no PCI bus, by their aliases.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub beside: BTreeMap<String, Beside>,
+}
+
+/// The place of a device that is not on a PCI bus, although it is in other machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Beside {
+    /// In memory, where QEMU puts it.
+    Mmio,
+    /// At this register of POWER's virtual bus.
+    Vio(u32),
 }
 
 /// One device's place.
@@ -116,6 +130,12 @@ pub enum PciError {
         /// Its place.
         expected: PciAddress,
     },
+    /// Two virtual devices want one place.
+    #[error("the register {register:#x} is taken by another device")]
+    RegisterTaken {
+        /// The register.
+        register: u32,
+    },
     /// No place is left.
     #[error("the machine has no free PCI slot left")]
     Full,
@@ -129,8 +149,23 @@ pub enum PciError {
     },
 }
 
-/// Places every PCI device of `domain`.
+/// Places every PCI device of `domain`, and what it has in the place of such devices.
 pub fn assign(domain: &Domain) -> Result<Layout, PciError> {
+    let mut layout = match domain.os.kind.pci_root() {
+        Some(_) => on_buses(domain)?,
+        None => Layout::default(),
+    };
+    let in_memory = devices::in_memory(domain).into_iter();
+    layout
+        .beside
+        .extend(in_memory.map(|alias| (alias, Beside::Mmio)));
+    let virtual_devices = vio::assign(domain)?.into_iter();
+    let virtual_devices = virtual_devices.map(|(alias, register)| (alias, Beside::Vio(register)));
+    layout.beside.extend(virtual_devices);
+    Ok(layout)
+}
+
+fn on_buses(domain: &Domain) -> Result<Layout, PciError> {
     let given: Vec<Controller> = domain
         .devices
         .controllers
@@ -142,10 +177,12 @@ pub fn assign(domain: &Domain) -> Result<Layout, PciError> {
         let model = |c: &Controller| Some((c.index, c.pci_model()?));
         controllers.iter().filter_map(model).collect()
     };
-    let mut buses = Buses::new(&models(&given), true);
+    // POWER would have another host bridge, not a bridge behind the first.
+    let may_grow = domain.os.kind != MachineKind::Pseries;
+    let mut buses = Buses::new(&models(&given), may_grow);
     place_all(domain, &given, &mut buses)?;
     let only_root = given.iter().all(|controller| controller.index == 0);
-    if domain.os.kind == MachineKind::Q35 && only_root && buses.models().count() > 1 {
+    if domain.os.kind.is_express() && only_root && buses.models().count() > 1 {
         // A port for a device to be plugged in later.
         buses.reserve_next(Connects::Pcie, 0)?;
     }
@@ -155,6 +192,7 @@ pub fn assign(domain: &Domain) -> Result<Layout, PciError> {
     Ok(Layout {
         bridges: bridges(&controllers, &places),
         places,
+        beside: BTreeMap::new(),
     })
 }
 
@@ -205,11 +243,14 @@ fn place_all(
     }
     // The ISA bridge, and the power management or SMBus function beside it.
     let chipset_slot = match domain.os.kind {
-        MachineKind::I440fx => 1,
-        MachineKind::Q35 => 0x1f,
+        MachineKind::I440fx => Some(1),
+        MachineKind::Q35 => Some(0x1f),
+        _ => None,
     };
-    for function in [0, 3] {
-        buses.reserve_builtin(chipset_slot, function);
+    if let Some(slot) = chipset_slot {
+        for function in [0, 3] {
+            buses.reserve_builtin(slot, function);
+        }
     }
     for device in devices
         .iter()
@@ -226,6 +267,7 @@ fn place_all(
         // The graphics card takes the first slot after PIIX3.
         MachineKind::I440fx => primary_video(&devices, buses, &mut places, 2)?,
         MachineKind::Q35 => ich9(&devices, buses, &mut places)?,
+        _ => {}
     }
     if domain.os.kind == MachineKind::I440fx && buses.may_grow() && buses.any_free() {
         // A slot for a bridge to be plugged in later, which the second pass leaves free.

@@ -135,6 +135,8 @@ pub(crate) enum Command {
     Note(commands::note::EditNote),
     /// Make the disks of VMs larger, or smaller if told to
     Resize(commands::resize::Resize),
+    /// Give VMs further disks, list and remove them
+    Disk(commands::disk::Disk),
     /// Take, list, restore and delete snapshots of VMs' disks
     Snapshot(commands::snapshot::Snapshot),
     /// Have the disks of VMs give back what they do not need

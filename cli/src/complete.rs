@@ -55,6 +55,7 @@ fn completed(command: Command, parent: &str) -> Command {
     command
         .mut_args(|arg| match arg.get_id().as_str() {
             "sets" | "vm" | "vms" => arg.add(ArgValueCompleter::new(Numbers::of(&name))),
+            "image" if parent == "disk" => arg.add(ArgValueCompleter::new(images)),
             "image" => arg.add(ArgValueCompleter::new(sources)),
             // Names of other commands are new ones.
             "name" if parent == "image" && name != "import" => {

@@ -281,6 +281,7 @@ mod tests {
             }],
             disk_bytes: 1,
             disk_device: None,
+            disks: Vec::new(),
             memory_mib: 1,
             cpus: 1,
             pid: None,

@@ -8,11 +8,16 @@
 mod machine;
 
 use anyhow::{Context, Result, ensure};
-use fvm_vmm::qemu::qmp::Event;
-use fvm_vmm::qemu::{ExitCause, adopt};
-use machine::{LIMIT, Machine, Setup, load, qemu};
+use fvm_vmm::domain::{Additions, FurtherDisk, FurtherPlace, PciAddress, load_with};
+use fvm_vmm::qemu::args::{disk_node_name, hot_plugged};
+use fvm_vmm::qemu::pci::{Place, free_place};
+use fvm_vmm::qemu::qmp::{Event, QmpError};
+use fvm_vmm::qemu::{DiskBacking, ExitCause, adopt, suit};
+use machine::{LIMIT, Machine, Setup, load, macros, qemu};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Instant;
 
@@ -157,5 +162,101 @@ fn a_running_guest_is_adopted_and_ended_by_another_hand() -> Result<()> {
     ensure!(adopted.try_wait()?.is_none());
     machine.client.quit(LIMIT)?;
     ensure!(adopted.wait(LIMIT)?.is_some());
+    Ok(())
+}
+
+/// How often QEMU has the file open.
+fn opened(machine: &Machine, file: &Path) -> Result<usize> {
+    let fds = std::fs::read_dir(format!("/proc/{}/fd", machine.running.pid()))?;
+    let targets = fds.filter_map(|fd| std::fs::read_link(fd.ok()?.path()).ok());
+    Ok(targets.filter(|target| target == file).count())
+}
+
+#[test]
+fn disks_are_plugged_into_a_running_machine_and_out_again() -> Result<()> {
+    let Some(mut machine) = start(|_| {})? else {
+        return Ok(());
+    };
+    let further = |target: &str, place| FurtherDisk {
+        source: format!("/dev/vg/test-42:{target}"),
+        target: target.to_owned(),
+        serial: format!("serial-{target}"),
+        place,
+    };
+    let mut layout = machine.assignment.layout.clone();
+    let template = include_str!("../../templates/linux.xml");
+    let (before, _) = load_with(template, &macros(), &Additions::default())?;
+    let address: PciAddress = free_place(&before, &layout)?;
+    let scsi = FurtherPlace::Scsi {
+        controller: 0,
+        unit: 1,
+    };
+    let additions = Additions {
+        like: "/dev/vg/test-42".to_owned(),
+        disks: vec![
+            further("sdb", scsi),
+            further("vda", FurtherPlace::Pci(address)),
+        ],
+    };
+    let (domain, _) = load_with(template, &macros(), &additions)?;
+    let place = Place {
+        address,
+        multifunction: false,
+    };
+    layout.places.insert("virtio-disk0".to_owned(), place);
+
+    for target in ["sdb", "vda"] {
+        let disk = domain
+            .disk_at(&format!("/dev/vg/test-42:{target}"))
+            .context("a disk")?;
+        let path = machine.directory.path().canonicalize()?.join(target);
+        File::create(&path)?.set_len(1 << 20)?;
+        let writable = File::options().read(true).write(true).open(&path)?;
+        let fds: Vec<OwnedFd> = vec![writable.into(), File::open(&path)?.into()];
+        let backing = DiskBacking {
+            path: String::new(),
+            is_block_device: suit(&fds, disk)?,
+        };
+        let (node, device) = hot_plugged(&domain, &layout, disk, &backing)?;
+        let plugged = machine
+            .client
+            .plug_disk(&fds, node.clone(), device.clone(), LIMIT);
+        plugged.with_context(|| format!("{target}: {node} {device}"))?;
+        let serial = machine.qom(&format!("/machine/peripheral/{}", disk.alias), "serial")?;
+        ensure!(serial == format!("serial-{target}"), "{serial}");
+        ensure!(opened(&machine, &path)? > 0);
+
+        // Once more is too often, and what it had begun with is taken back.
+        let before = opened(&machine, &path)?;
+        let mut other = node.clone();
+        other["node-name"] = "other".into();
+        let again = machine.client.plug_disk(&fds, other, device, LIMIT);
+        ensure!(matches!(again, Err(QmpError::Refused { .. })), "{again:?}");
+        ensure!(opened(&machine, &path)? == before, "descriptors are left");
+
+        let client = &mut machine.client;
+        let ask =
+            |client: &mut fvm_vmm::qemu::qmp::Client| client.ask_to_unplug(&disk.alias, LIMIT);
+        ask(client)?;
+        ask(client)?;
+        if target == "vda" {
+            // This guest has no driver that would let go of it.
+            ensure!(client.has_device(&disk.alias, LIMIT)?);
+            let closed = client.close_disk(&disk_node_name(target), LIMIT);
+            ensure!(
+                matches!(closed, Err(QmpError::Refused { .. })),
+                "{closed:?}"
+            );
+            continue;
+        }
+        let end = Instant::now() + LIMIT;
+        while client.has_device(&disk.alias, LIMIT)?
+            || client.close_disk(&disk_node_name(target), LIMIT).is_err()
+        {
+            ensure!(Instant::now() < end, "it was not let go of");
+        }
+        client.close_disk(&disk_node_name(target), LIMIT)?;
+        ensure!(opened(&machine, &path)? == 0, "{target} is still open");
+    }
     Ok(())
 }

@@ -12,7 +12,7 @@ use crate::{
     terminal::TerminalError,
 };
 use fvm_vmm::api::{
-    ApiError, ErrorKind, ImageName, REPORT_VERSION, VmNumber, routes,
+    ApiError, DiskList, ErrorKind, ImageName, REPORT_VERSION, VmNumber, routes,
     stream::{StreamError, digest_text},
 };
 use serde::Serialize;
@@ -97,6 +97,15 @@ impl ExportImage {
 
 impl ExportVm {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
+        // A daemon that knows of no further disks has none.
+        let further = context.client.get(&routes::disks(self.vm)).await;
+        for disk in further.map_or_else(|_| Vec::new(), |list: DiskList| list.disks) {
+            let text = format!(
+                "further disk {} of VM {} is not exported",
+                disk.name, self.vm
+            );
+            context.out.note(&text);
+        }
         let path = routes::vm_content(self.vm);
         export(context, &path, &format!("vm-{}", self.vm), self.to).await
     }

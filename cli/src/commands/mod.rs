@@ -7,6 +7,7 @@ pub(crate) mod control;
 pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod delete;
+pub(crate) mod disk;
 pub(crate) mod disk_usage;
 pub(crate) mod doctor;
 pub(crate) mod dumpxml;
@@ -122,6 +123,7 @@ impl Command {
             Self::Screenshot(command) => command.run(context).await,
             Self::Qmp(command) => command.run(context).await,
             Self::Resize(command) => command.run(context).await,
+            Self::Disk(command) => command.run(context).await,
             Self::Snapshot(command) => command.run(context).await,
             Self::Compact(command) => command.run(context).await,
             Self::List(command) => command.run(context).await,

@@ -51,6 +51,9 @@ struct Create {
     /// The snapshot's name; without it, one is made of the time
     #[arg(value_name = "NAME")]
     name: Option<SnapshotName>,
+    /// Also of VMs that have further disks, which the snapshot does not hold
+    #[arg(long)]
+    main_disk_only: bool,
 }
 
 /// Arguments of `fvm snapshot list`.
@@ -121,6 +124,7 @@ impl Create {
         let request = CreateSnapshots {
             vms: self.vms,
             name: self.name,
+            main_disk_only: self.main_disk_only,
         };
         let what = format!("taking snapshots of {}", request.vms);
         let path = routes::CREATE_SNAPSHOTS;

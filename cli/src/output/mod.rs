@@ -13,8 +13,8 @@ mod text;
 pub(crate) use progress::{Progress, TICK};
 pub(crate) use raw::RawOutput;
 pub(crate) use show::{
-    ExecOutcome, ExecReport, Look, Plan, Show, SshConfig, SshHost, compacted_line, message_line,
-    snapshot_line,
+    ExecOutcome, ExecReport, Look, Plan, Show, SshConfig, SshHost, compacted_line, disk_line,
+    message_line, snapshot_line,
 };
 
 use fvm_vmm::api::{Action, ApiError, BatchReport, Event, VmNumber, VmOutcome};

@@ -27,6 +27,7 @@ pub(crate) fn vm(number: u32, state: VmState) -> VmReport {
         }],
         disk_bytes: 2 << 30,
         disk_device: None,
+        disks: Vec::new(),
         memory_mib: 512,
         cpus: 1,
         pid: running.then_some(4711),

@@ -26,7 +26,8 @@ mod wire;
 
 pub use control::{Chord, Control, ControlVms, InvalidChord, QmpAnswer, QmpCommand};
 pub use disk::{
-    CompactImage, CompactMethod, CompactVms, Compacted, DiskSize, ImageCompacted, ResizeVms,
+    AddDisks, CompactImage, CompactMethod, CompactVms, Compacted, DiskBus, DiskList, DiskReport,
+    DiskSize, ImageCompacted, InvalidDiskBus, NamedDisks, ResizeVms,
 };
 pub use doctor::{DoctorReport, Finding, Level};
 pub use error::{ApiError, ErrorKind};
@@ -38,7 +39,7 @@ pub use image::{
     ExportHeader, ImageList, ImageReport, ImportHeader, PartChecksum, RenameImage, ResizeImage,
     VerifyImage, VerifyReport,
 };
-pub use names::{ImageName, InvalidName, ProfileName, SnapshotName, VmName};
+pub use names::{DiskName, ImageName, InvalidName, ProfileName, SnapshotName, VmName};
 pub use net::{LeaseList, LeaseReport, LeaseTimes, NetMessage, NetProtocol, TraceReport};
 pub use note::{InvalidNote, MAX_NOTE_CHARS, Note, NoteVms};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};

@@ -86,6 +86,12 @@ checked_name! {
 }
 
 checked_name! {
+    /// The name of a further disk among those of its VM: 1 to 20 letters, digits, `.`, `-` or `_`. A guest reads it as the
+    /// disk's serial number, and a virtio disk's has no more (`VIRTIO_BLK_ID_BYTES` in Linux's `virtio_blk.h`).
+    DiskName, "disk", 20
+}
+
+checked_name! {
     /// The name of a snapshot among those of its VM: 1 to 64 letters, digits, `.`, `-` or `_`.
     SnapshotName, "snapshot", 64
 }

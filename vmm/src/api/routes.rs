@@ -25,6 +25,8 @@
 //! | `POST /v1/images/{name}/compact` | `CompactImage` | lines, `ImageCompacted` |
 //! | `GET /v1/snapshots`, `GET /v1/vms/{number}/snapshots` | | `SnapshotList` |
 //! | `POST /v1/snapshots/create`, `restore`, `delete` | `CreateSnapshots`, `NamedSnapshots` | lines, `BatchReport` of `SnapshotReport`; of `VmReport` for `restore` |
+//! | `GET /v1/disks`, `GET /v1/vms/{number}/disks` | | `DiskList` |
+//! | `POST /v1/disks/add`, `remove` | `AddDisks`, `NamedDisks` | lines, `BatchReport` of `DiskReport` |
 //! | `POST /v1/vms/compact` | `CompactVms` | lines, `BatchReport` of `Compacted` |
 //! | `GET /v1/templates` | | `TemplateList` |
 //! | `GET /v1/templates/{name}` | | `TemplateText` |
@@ -100,6 +102,12 @@ pub const RESIZE: &str = "/v1/vms/resize";
 pub const NOTE: &str = "/v1/vms/note";
 /// `CompactVms` → `BatchReport<Compacted>`
 pub const COMPACT: &str = "/v1/vms/compact";
+/// `DiskList`
+pub const DISKS: &str = "/v1/disks";
+/// `AddDisks` → `BatchReport<DiskReport>`
+pub const ADD_DISKS: &str = "/v1/disks/add";
+/// `NamedDisks` → `BatchReport<DiskReport>`
+pub const REMOVE_DISKS: &str = "/v1/disks/remove";
 /// `SnapshotList`
 pub const SNAPSHOTS: &str = "/v1/snapshots";
 /// `CreateSnapshots` → `BatchReport<SnapshotReport>`
@@ -131,6 +139,11 @@ pub fn image(name: &ImageName) -> String {
 /// Has an image's disk give back what it does not need.
 pub fn compact_image(name: &ImageName) -> String {
     format!("{IMAGES}/{name}/compact")
+}
+
+/// The further disks of one VM.
+pub fn disks(number: VmNumber) -> String {
+    format!("{VMS}/{number}/disks")
 }
 
 /// The snapshots of one VM.

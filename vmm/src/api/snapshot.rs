@@ -1,4 +1,4 @@
-//! Snapshots of VMs' disks.
+//! Snapshots of VMs' disks; not of further ones.
 
 use super::{SnapshotName, VmNumber, VmSet};
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,9 @@ pub struct CreateSnapshots {
     /// Their name; without it, one is made of the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<SnapshotName>,
+    /// Also of VMs that have further disks, which the snapshots do not hold; otherwise those are refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub main_disk_only: bool,
 }
 
 /// Restores the disk of each VM from its snapshot of this name, or deletes that snapshot; each by itself.

@@ -1,6 +1,6 @@
 //! VMs: what can be asked of them and what is said of them.
 
-use super::{ApiError, ImageName, Note, VmName, VmNumber, VmSet};
+use super::{ApiError, DiskReport, ImageName, Note, VmName, VmNumber, VmSet};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr};
 
@@ -159,6 +159,9 @@ pub struct VmReport {
     /// Its disk's device-mapper node while it is active, `/dev/dm-3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disk_device: Option<String>,
+    /// Its disks beside that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disks: Vec<DiskReport>,
     /// Memory in MiB.
     pub memory_mib: u64,
     /// Virtual processors.
@@ -213,6 +216,10 @@ pub enum Action {
     Resize,
     /// `CompactVms`
     Compact,
+    /// `AddDisks`
+    AddDisk,
+    /// `NamedDisks`, to take them away
+    RemoveDisk,
     /// `CreateSnapshots`
     Snapshot,
     /// `NamedSnapshots`, to restore from them

@@ -2,6 +2,7 @@
 
 use super::error::{Result, TemplateError};
 use super::node::Node;
+use super::xml::Element;
 use std::fmt;
 use std::str::FromStr;
 
@@ -29,6 +30,16 @@ impl PciAddress {
     /// Another function of the same slot.
     pub fn with_function(self, function: u8) -> Self {
         Self { function, ..self }
+    }
+
+    /// The element that says it.
+    pub(crate) fn element(self) -> Element {
+        Element::new("address")
+            .with("type", "pci")
+            .with("domain", "0x0000")
+            .with("bus", format!("{:#04x}", self.bus))
+            .with("slot", format!("{:#04x}", self.slot))
+            .with("function", format!("{:#x}", self.function))
     }
 }
 
@@ -81,6 +92,18 @@ pub struct DriveAddress {
     pub target: u32,
     /// The unit (the LUN of SCSI).
     pub unit: u32,
+}
+
+impl DriveAddress {
+    /// The element that says it.
+    pub(crate) fn element(self) -> Element {
+        Element::new("address")
+            .with("type", "drive")
+            .with("controller", self.controller)
+            .with("bus", self.bus)
+            .with("target", self.target)
+            .with("unit", self.unit)
+    }
 }
 
 /// A USB device's place.

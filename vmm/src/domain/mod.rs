@@ -6,6 +6,7 @@
 //! aliases and the boot order, as libvirt would add them. Nothing here touches the system, and
 //! nothing knows QEMU's command line; that is `qemu`.
 
+mod additions;
 mod address;
 mod clock;
 mod complete;
@@ -26,9 +27,12 @@ mod tuning;
 pub(crate) mod write;
 pub(crate) mod xml;
 
+pub use additions::{Additions, FurtherDisk, FurtherPlace};
 pub use address::{DriveAddress, PciAddress, PciPlace, UsbAddress, VirtioSerialAddress};
 pub use clock::{Clock, ClockOffset, TickPolicy, Timer, TimerName};
+pub(crate) use complete::virtio_alias;
 pub use cpu::{Cpu, CpuCache, CpuFeature, CpuMode, FeaturePolicy, Topology};
+pub(crate) use device::target_name;
 pub use device::*;
 pub use error::{TemplateError, Warning};
 pub use features::{Features, GicVersion, HypervFeatures};
@@ -47,7 +51,16 @@ pub use xml::{MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_ELEMENTS};
 ///
 /// The warnings are about what fvm accepts and acts on in its own way.
 pub fn load(template: &str, macros: &Macros) -> Result<(Domain, Vec<Warning>), TemplateError> {
-    let root = tree(template, macros)?;
+    load_with(template, macros, &Additions::default())
+}
+
+/// The same for a VM that was given more than its template says.
+pub fn load_with(
+    template: &str,
+    macros: &Macros,
+    additions: &Additions,
+) -> Result<(Domain, Vec<Warning>), TemplateError> {
+    let root = tree_with(template, macros, additions)?;
     let notes = node::Notes::default();
     let (mut domain, draft) = node::visit_root(&root, "domain", &notes, model::read)?;
     domain.ignored = notes.ignored.into_inner();
@@ -70,6 +83,17 @@ pub fn check_policy(
 pub(crate) fn tree(template: &str, macros: &Macros) -> Result<xml::Element, TemplateError> {
     let mut root = xml::parse(template)?;
     expand(&mut root, macros);
+    Ok(root)
+}
+
+/// The same with what a VM was given beside them.
+pub(crate) fn tree_with(
+    template: &str,
+    macros: &Macros,
+    additions: &Additions,
+) -> Result<xml::Element, TemplateError> {
+    let mut root = tree(template, macros)?;
+    additions.put_into(&mut root);
     Ok(root)
 }
 

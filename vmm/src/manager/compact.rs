@@ -67,7 +67,17 @@ impl Manager {
                 progress.step(Some(number), "its guest discards what it does not use");
                 self.trim(&host, &machine, &row, progress)
             }
-            None => self.compact_volume(&host, row.thin_id, zeros_only, Some(number), progress),
+            None => {
+                let compact =
+                    |thin| self.compact_volume(&host, thin, zeros_only, Some(number), progress);
+                let mut all = compact(row.thin_id)?;
+                for disk in &row.disks {
+                    let one = compact(disk.thin_id)?;
+                    all.before_bytes += one.before_bytes;
+                    all.after_bytes += one.after_bytes;
+                }
+                Ok(all)
+            }
         }
     }
 
@@ -86,7 +96,7 @@ impl Manager {
                 "`fvm stop {number} --graceful && fvm compact {number}` gives back what is all zero on its disk"
             ))
         };
-        if templates::main_disk(&domain, &row.name)?.discard != Some(true) {
+        if templates::disk_of(&domain, &row.name)?.discard != Some(true) {
             return Err(refused(format!(
                 "VM {number} is running, and its template keeps discards from its disk (discard='unmap' passes them on)"
             )));
@@ -96,10 +106,17 @@ impl Manager {
                 "VM {number} is running, and its guest cannot be asked to discard: {why}"
             ))
         })?;
-        let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
-        let mapped = || {
-            let mapped = host.pool.mapped(spec.id, spec.uuid);
-            mapped.map_err(|error| failed(format!("looking at VM {number}'s disk"), &error))
+        let mapped = || -> Result<u64> {
+            let mut bytes = 0;
+            for (thin, link) in row.volumes() {
+                let spec = host.volume_spec(&self.volume_row(thin)?)?;
+                let mapped = host.pool.mapped(spec.id, spec.uuid);
+                bytes += mapped
+                    .map_err(|error| failed(format!("looking at the disk {link}"), &error))?
+                    .bytes
+                    .0;
+            }
+            Ok(bytes)
         };
         let before = mapped()?;
         let trimmed = agent
@@ -116,8 +133,8 @@ impl Manager {
         }
         Ok(Compacted {
             method: CompactMethod::Trim,
-            before_bytes: before.bytes.0,
-            after_bytes: mapped()?.bytes.0,
+            before_bytes: before,
+            after_bytes: mapped()?,
         })
     }
 

@@ -166,7 +166,7 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
     for warning in warnings {
         progress.warn(Some(number), warning.to_string());
     }
-    templates::main_disk(&domain, &name)?;
+    templates::check_disks(&domain, &name)?;
     let layout = kept::to_text(&kept::assigned(&domain)?)?;
     let memory_mib = request.memory_mib.unwrap_or_else(|| domain.memory_mib());
     let cpus = request.cpus.unwrap_or_else(|| domain.vcpus());

@@ -1,6 +1,6 @@
 //! `delete`: a VM goes with all that is its own: process, taps, rules, bindings, files, disk, row.
 //!
-//! First, side by side: it is stopped, its volume and its snapshots are marked (from here on the delete is gone through with,
+//! First, side by side: it is stopped, its volumes and those of its snapshots are marked (from here on the delete is gone through with,
 //! after a crash too), its blocks are given back, its node and files go. Then all volumes leave the thin
 //! metadata in one transaction, whose settling takes the rows.
 
@@ -96,13 +96,13 @@ impl Manager {
         Ok(())
     }
 
-    /// Everything of a delete but its last transaction; returns the volumes of the VM and of its snapshots.
+    /// Everything of a delete but its last transaction; returns the volumes of the VM, of its snapshots and of its further disks.
     fn empty(&self, host: &Host, row: &VmRow) -> Result<Vec<ThinId>> {
-        let snapshots = self.store.mark_vm_deleting(row.number)?;
+        let others = self.store.mark_vm_deleting(row.number)?;
         fault::point("delete/marked");
         let mut ids = vec![self.empty_marked(host, row)?];
-        for snapshot in snapshots {
-            ids.push(self.discard_marked(host, snapshot)?);
+        for other in others {
+            ids.push(self.discard_marked(host, other)?);
         }
         Ok(ids)
     }

@@ -135,10 +135,11 @@ impl Manager {
         let macs: Vec<String> = row.nics.iter().map(|nic| nic.mac.clone()).collect();
         let chosen = qemu::Chosen {
             domain: &domain,
+            additions: &kept::additions(&row)?,
             uuid: &row.uuid,
             machine: row.machine.as_deref(),
             macs: &macs,
-            layout: &kept::layout(&row)?,
+            layout: &kept::layout(&row, &domain)?,
         };
         let macros = kept::macros(&host, &row)?;
         let xml = qemu::completed_xml(&row.template, &macros, &chosen)
@@ -204,7 +205,7 @@ impl Manager {
         qemu: &Capabilities,
         elsewhere: bool,
     ) -> Result<Assignment> {
-        templates::main_disk(domain, &name)?;
+        templates::check_disks(domain, &name)?;
         let paths = self.paths.vm(vm);
         let mut fds = FdTable::new();
         let disks = domain.devices.disks.iter();

@@ -78,7 +78,7 @@ impl Manager {
         let macros = templates::macros(&vm_name, number, name.as_str(), network);
         templates::permit(&self.paths, caller, wanted, &vm_name, &macros, network)?;
         let (domain, _) = templates::load(&template, number, &vm_name, name.as_str(), network)?;
-        templates::main_disk(&domain, &vm_name)?;
+        templates::check_disks(&domain, &vm_name)?;
         let limit = match header.size {
             Some(size) => checked_size(size)?,
             None => MAX_IMAGE,

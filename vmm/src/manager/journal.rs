@@ -13,7 +13,7 @@ use super::error::{Result, failed};
 use crate::{
     api::{ApiError, ErrorKind},
     fault::{self, Mutation},
-    store::{self, NewSnapshot, NewVm, Pending, Store},
+    store::{self, NewDisk, NewSnapshot, NewVm, Pending, Store},
 };
 use fvm_thin::{
     Flush, Message, Pool, ThinId, TransactionId,
@@ -58,6 +58,11 @@ const EXPORT: Faults = Faults {
     begun: "export/begun",
     committed: "export/committed",
     settled: "export/settled",
+};
+const ADD_DISK: Faults = Faults {
+    begun: "disk/begun",
+    committed: "disk/committed",
+    settled: "disk/settled",
 };
 const DELETE: Faults = Faults {
     begun: "delete/begun",
@@ -155,6 +160,24 @@ impl Journal {
         self.transact(store, pool, &RESTORE, || {
             let id = thin_id(store.begin_import(uuid, size_bytes)?)?;
             Ok((id, vec![Message::CreateSnap { id, origin }]))
+        })
+    }
+
+    /// Makes a further disk of a VM, as a snapshot of `origin` or empty; returns its id.
+    pub(super) fn create_disk(
+        &self,
+        store: &Store,
+        pool: &Pool,
+        new: &NewDisk,
+        origin: Option<ThinId>,
+    ) -> Result<ThinId> {
+        self.transact(store, pool, &ADD_DISK, || {
+            let id = thin_id(store.begin_disk(new)?)?;
+            let message = match origin {
+                Some(origin) => Message::CreateSnap { id, origin },
+                None => Message::CreateThin { id },
+            };
+            Ok((id, vec![message]))
         })
     }
 

@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     api::{ApiError, ErrorKind},
-    domain::{Domain, Macros},
+    domain::{self, Additions, Domain, FurtherDisk, Macros},
     qemu::{
-        pci::{self, Layout},
+        pci::{self, Layout, Place},
         probe::Capabilities,
     },
-    store::VmRow,
+    store::{DiskRow, VmRow},
 };
 
 /// Where the devices of a new VM sit.
@@ -29,13 +29,42 @@ pub(super) fn to_text(layout: &Layout) -> Result<String> {
     serde_json::to_string(layout).map_err(|error| failed("writing a PCI layout", &error))
 }
 
-/// Where the devices of a VM sit.
-pub(super) fn layout(row: &VmRow) -> Result<Layout> {
-    serde_json::from_str(&row.layout).map_err(|error| {
+/// Where the devices of a VM sit; `domain` is the VM's.
+pub(super) fn layout(row: &VmRow, domain: &Domain) -> Result<Layout> {
+    let mut layout: Layout = serde_json::from_str(&row.layout).map_err(|error| {
         failed(
             format!("VM {}'s PCI layout in the store", row.number),
             &error,
         )
+    })?;
+    // Disks that came later have their places in rows of their own.
+    for disk in &domain.devices.disks {
+        if let Some(address) = disk.pci.address {
+            layout.places.entry(disk.alias.clone()).or_insert(Place {
+                address,
+                multifunction: false,
+            });
+        }
+    }
+    Ok(layout)
+}
+
+/// What a VM was given beside its template.
+pub(super) fn additions(row: &VmRow) -> Result<Additions> {
+    let further = |disk: &DiskRow| {
+        let place = disk.place.parse().map_err(|error: String| {
+            ApiError::new(ErrorKind::Internal, format!("the state store: {error}"))
+        })?;
+        Ok(FurtherDisk {
+            source: templates::disk_path(&row.link_of(disk)),
+            target: disk.target.clone(),
+            serial: disk.name.clone(),
+            place,
+        })
+    };
+    Ok(Additions {
+        like: templates::disk_path(&row.name),
+        disks: row.disks.iter().map(further).collect::<Result<_>>()?,
     })
 }
 
@@ -50,15 +79,10 @@ pub(super) fn macros(host: &Host, row: &VmRow) -> Result<Macros> {
     ))
 }
 
-/// A VM's domain, with what was chosen at its creation.
+/// A VM's domain, with what was chosen at its creation and what it was given since.
 pub(super) fn domain(host: &Host, row: &VmRow) -> Result<Domain> {
-    let (mut domain, _) = templates::load(
-        &row.template,
-        host.host_number(row.number)?,
-        &row.name,
-        &row.image,
-        &host.network.bridge,
-    )?;
+    let loaded = domain::load_with(&row.template, &macros(host, row)?, &additions(row)?);
+    let (mut domain, _) = loaded.map_err(|error| templates::refusal(&error))?;
     // Set only if they were chosen: the template may say more than one number about each.
     if row.memory_mib != domain.memory_mib() {
         domain.set_memory_mib(row.memory_mib);

@@ -60,7 +60,7 @@ impl Manager {
         }
         let qemu = self.qemu.capabilities(domain.os.arch)?;
         let machine = self.keep_machine(row, &domain, &qemu)?;
-        let layout = kept::layout(row)?;
+        let layout = kept::layout(row, &domain)?;
         let paths = self.paths.vm(row.number);
         let uid = host.config.uid_of(row.number);
         make_directories(&paths)?;
@@ -204,7 +204,7 @@ impl Manager {
         }
     }
 
-    /// Activates the VM's disk and passes it on, by descriptors: QEMU itself may open nothing.
+    /// Activates the VM's disks and passes them on, by descriptors: QEMU itself may open nothing.
     fn open_disks(
         &self,
         host: &Host,
@@ -212,25 +212,34 @@ impl Manager {
         domain: &Domain,
         fds: &mut FdTable,
     ) -> Result<BTreeMap<String, DiskBacking>> {
-        let main = templates::main_disk(domain, &row.name)?;
-        self.finish_shrink(host, row.thin_id)?;
-        let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
+        let mut disks = BTreeMap::new();
+        for (thin, link) in row.volumes() {
+            let disk = templates::disk_of(domain, &link)?;
+            let opened = self.open_disk(host, thin, &link)?;
+            let backing = fds
+                .pass_open_disk(opened, disk)
+                .map_err(|error| failed(format!("opening the disk {link}"), &error))?;
+            disks.insert(disk.target.clone(), backing);
+        }
+        Ok(disks)
+    }
+
+    /// Activates a volume, links its device by this name, and opens it both ways that QEMU may want it.
+    pub(super) fn open_disk(&self, host: &Host, thin: u32, link: &str) -> Result<Vec<OwnedFd>> {
+        self.finish_shrink(host, thin)?;
+        let spec = host.volume_spec(&self.volume_row(thin)?)?;
         let volume = host
             .pool
             .activate_volume(&spec, Access::ReadWrite)
-            .map_err(|error| failed(format!("activating VM {}'s disk", row.number), &error))?;
-        link_device(&self.paths.device_dir, &row.name, &volume.path())?;
+            .map_err(|error| failed(format!("activating the disk {link}"), &error))?;
+        link_device(&self.paths.device_dir, link, &volume.path())?;
         let open = |access| -> Result<OwnedFd> {
             let opened = volume.open(access);
             Ok(opened
-                .map_err(|error| failed(format!("opening VM {}'s disk", row.number), &error))?
+                .map_err(|error| failed(format!("opening the disk {link}"), &error))?
                 .into())
         };
-        let opened = vec![open(Access::ReadWrite)?, open(Access::ReadOnly)?];
-        let backing = fds
-            .pass_open_disk(opened, main)
-            .map_err(|error| failed(format!("opening VM {}'s disk", row.number), &error))?;
-        Ok([(main.target.clone(), backing)].into())
+        Ok(vec![open(Access::ReadWrite)?, open(Access::ReadOnly)?])
     }
 
     /// Makes the taps, admits them, and has them served, before there is anybody to ask.

@@ -61,8 +61,7 @@ impl Manager {
         let mut failures = Failures::default();
         failures.keep(opened);
         failures.keep(hand_to(&node, 0));
-        failures.keep(self.remove_device_link(&row.name));
-        failures.keep(self.deactivate(&host, &row).map_err(|error| {
+        failures.keep(self.close_disk(&host, row.thin_id, &row.name).map_err(|error| {
             error.hint("something still has the disk open: `lsof /dev/fvm/*` and `lsof /dev/dm-*` tell what")
         }));
         failures.into_result()

@@ -111,6 +111,7 @@ mod tests {
             note: String::new(),
             used_at_s: 0,
             nics: Vec::new(),
+            disks: Vec::new(),
             disk_bytes: 0,
             deleting: false,
         }

@@ -213,7 +213,8 @@ impl Manager {
             .vms()?
             .iter()
             .filter(|row| self.machines.get(row.number).is_some())
-            .map(|row| row.thin_id)
+            .flat_map(VmRow::volumes)
+            .map(|(thin, _)| thin)
             .collect();
         let active = host
             .pool
@@ -260,10 +261,11 @@ impl Manager {
         {
             failures.keep(super::delete::remove_tree(&self.paths.vm(number).state));
         }
-        let running: HashSet<&str> = rows
+        let active: HashSet<String> = rows
             .values()
             .filter(|row| self.machines.get(row.number).is_some())
-            .map(|row| row.name.as_str())
+            .flat_map(VmRow::volumes)
+            .map(|(_, link)| link)
             .collect();
         let links = match fs::read_dir(&self.paths.device_dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -271,7 +273,7 @@ impl Manager {
         };
         for link in links.into_iter().flatten().flatten() {
             let name = link.file_name();
-            let stray = name.to_str().is_some_and(|name| !running.contains(name));
+            let stray = name.to_str().is_some_and(|name| !active.contains(name));
             if stray && link.file_type().is_ok_and(|kind| kind.is_symlink()) {
                 let path = link.path();
                 failures

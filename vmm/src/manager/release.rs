@@ -45,21 +45,30 @@ impl Manager {
                     .map_err(|error| failed(format!("removing the tap {}", nic.tap()), &error)),
             );
         }
-        failures.keep(self.remove_device_link(&row.name));
-        failures.keep(self.deactivate(host, row));
+        for (thin, link) in row.volumes() {
+            failures.keep(self.close_disk(host, thin, &link));
+        }
         failures.keep(remove_tree(&self.paths.vm(number).run));
         failures.into_result()
     }
 
-    pub(super) fn deactivate(&self, host: &Host, row: &VmRow) -> Result<()> {
-        let spec = host.volume_spec(&self.volume_row(row.thin_id)?)?;
-        host.pool
-            .deactivate_volume(spec.id, spec.uuid)
-            .map(drop)
-            .map_err(|error| failed(format!("deactivating VM {}'s disk", row.number), &error))
+    /// Takes the link to a volume and its device away. The counterpart of `open_disk`.
+    pub(super) fn close_disk(&self, host: &Host, thin: u32, link: &str) -> Result<()> {
+        let mut failures = Failures::default();
+        failures.keep(self.remove_device_link(link));
+        let gone = self
+            .volume_row(thin)
+            .and_then(|row| host.volume_spec(&row))
+            .and_then(|spec| {
+                host.pool
+                    .deactivate_volume(spec.id, spec.uuid)
+                    .map_err(|error| failed(format!("deactivating the disk {link}"), &error))
+            });
+        failures.keep(gone);
+        failures.into_result()
     }
 
-    pub(super) fn remove_device_link(&self, vm_name: &str) -> Result<()> {
+    fn remove_device_link(&self, vm_name: &str) -> Result<()> {
         let link = self.paths.device_link(vm_name);
         match std::fs::remove_file(&link) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

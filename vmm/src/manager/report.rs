@@ -1,7 +1,7 @@
 //! What is said of a VM: its row and its machine, put together.
 
 use super::{
-    Manager,
+    Manager, disk,
     error::Result,
     host::Host,
     machine::{Entry, Machine},
@@ -86,6 +86,7 @@ impl Manager {
             nics: nics(row, host, address, machine.is_some()),
             disk_bytes: row.disk_bytes,
             disk_device: machine.and_then(|_| self.disk_device(row)),
+            disks: disk::reports(row)?,
             memory_mib: row.memory_mib,
             cpus: row.cpus,
             pid: machine.map(|machine| machine.process.pid()),

@@ -198,7 +198,7 @@ impl Manager {
     /// Lets a guest see its disk's size, if it does not yet.
     fn tell_guest(&self, host: &Host, machine: &Machine, row: &VmRow) -> Result<()> {
         let domain = kept::domain(host, row)?;
-        let disk = templates::main_disk(&domain, &row.name)?;
+        let disk = templates::disk_of(&domain, &row.name)?;
         let node = qemu::args::disk_node_name(&disk.target);
         let told = machine
             .qmp

@@ -11,6 +11,7 @@
 use super::{
     Manager, Progress,
     batch::side_by_side,
+    disk,
     error::{Result, failed},
     host::Host,
     journal::thin_id,
@@ -47,7 +48,11 @@ impl Manager {
         for &number in numbers {
             let thin = self.disk_owner_row(number)?.thin_id;
             self.finish_shrink(&host, thin)?;
-            rows.push(self.disk_owner_row(number)?);
+            let row = self.disk_owner_row(number)?;
+            if !request.main_disk_only {
+                refuse_further_disks(&row)?;
+            }
+            rows.push(row);
         }
         let name = self.free_name(&rows, request.name.as_ref().map(|name| name.as_str()))?;
         self.check_pool_takes_more(&host)?;
@@ -221,6 +226,10 @@ impl Manager {
             )
             .hint(format!("`fvm stop {number}` stops it")));
         }
+        if !row.disks.is_empty() {
+            let text = format!("its further disks stay as they are: {}", disk::names(&row));
+            progress.warn(Some(number), text);
+        }
         let restored = self.journal.create_restored(
             &self.store,
             &host.pool,
@@ -293,6 +302,22 @@ impl Manager {
         )
         .hint(hint))
     }
+}
+
+/// Refuses a VM of which a snapshot would hold only a part.
+fn refuse_further_disks(row: &VmRow) -> Result<()> {
+    if row.disks.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorKind::Refused,
+        format!(
+            "VM {} has further disks, which a snapshot does not hold: {}",
+            row.number,
+            disk::names(row)
+        ),
+    )
+    .hint("`--main-disk-only` takes one of the VM's own disk alone"))
 }
 
 fn report(row: &SnapshotRow) -> Result<SnapshotReport> {

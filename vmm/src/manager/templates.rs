@@ -142,10 +142,8 @@ pub(super) fn refusal(error: &TemplateError) -> ApiError {
 /// Has QEMU pause the guest when its own disk cannot be written, unless the template says otherwise: a write
 /// that was never done is done when there is space again, and the guest need not know.
 pub(super) fn hold_on_write_errors(domain: &mut Domain, vm_name: &str) {
-    let path = disk_path(vm_name);
     for disk in &mut domain.devices.disks {
-        let is_own = matches!(&disk.source, DiskSource::Block(source) if *source == path);
-        if is_own && disk.error_policy.is_none() {
+        if is_own(disk, vm_name) && disk.error_policy.is_none() {
             disk.error_policy = Some(ErrorPolicy::Stop);
             // Nothing is gained by holding a guest that cannot read.
             disk.read_error_policy.get_or_insert(ErrorPolicy::Report);
@@ -153,19 +151,34 @@ pub(super) fn hold_on_write_errors(domain: &mut Domain, vm_name: &str) {
     }
 }
 
-fn disk_path(vm_name: &str) -> String {
-    format!("/dev/{VOLUME_GROUP}/{vm_name}")
+/// Whether a disk is one that fvm made for the VM.
+fn is_own(disk: &Disk, vm_name: &str) -> bool {
+    let DiskSource::Block(source) = &disk.source else {
+        return false;
+    };
+    let rest = source.strip_prefix(&disk_path(vm_name));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
 }
 
-/// The disk of a template that is the VM's own; it may have empty drives beside it, and nothing else.
-pub(super) fn main_disk<'a>(domain: &'a Domain, vm_name: &str) -> Result<&'a Disk> {
-    let main = domain.disk_at(&disk_path(vm_name)).ok_or_else(|| {
+/// Where the link of this name is: that of a VM's own disk has the VM's name.
+pub(super) fn disk_path(link: &str) -> String {
+    format!("/dev/{VOLUME_GROUP}/{link}")
+}
+
+/// The disk of a domain that is what the link of this name leads to.
+pub(super) fn disk_of<'a>(domain: &'a Domain, link: &str) -> Result<&'a Disk> {
+    domain.disk_at(&disk_path(link)).ok_or_else(|| {
         ApiError::new(
             ErrorKind::Usage,
             "the template has no disk that is the VM's own",
         )
         .hint("its source is written <source dev='/dev/THINPOOL_VG/VM_NAME'/>")
-    })?;
+    })
+}
+
+/// Refuses a template without a disk that is the VM's own, or with anything beside it but empty drives.
+pub(super) fn check_disks(domain: &Domain, vm_name: &str) -> Result<()> {
+    let main = disk_of(domain, vm_name)?;
     let other = domain
         .devices
         .disks
@@ -176,7 +189,9 @@ pub(super) fn main_disk<'a>(domain: &'a Domain, vm_name: &str) -> Result<&'a Dis
             ErrorKind::Usage,
             format!("the template's disk {} is not the VM's own", disk.target),
         )
-        .hint("a VM has one disk, /dev/THINPOOL_VG/VM_NAME, and any number of empty drives")),
-        None => Ok(main),
+        .hint(
+            "a template has one disk, /dev/THINPOOL_VG/VM_NAME, and any number of empty drives; `fvm disk add` gives a VM more",
+        )),
+        None => Ok(()),
     }
 }

@@ -1,18 +1,20 @@
 //! The completed domain as XML: the template with everything filled in that fvm chose, for people
 //! and for the hooks that look up where a network card sits.
 
-use super::pci::{Beside, BridgeDevice, Layout};
+use super::pci::{Beside, BridgeDevice, Layout, Place};
 use crate::domain::xml::Element;
 use crate::domain::{
-    self, Controller, ControllerKind, Domain, DriveAddress, Macros, PciAddress, TemplateError,
+    self, Additions, Controller, ControllerKind, Domain, DriveAddress, Macros, TemplateError,
     UsbAddress,
 };
 
 /// What fvm chose for a VM beyond its template.
 #[derive(Debug, Clone)]
 pub struct Chosen<'c> {
-    /// The domain, with the overrides of its VM.
+    /// The domain, with the overrides of its VM and all that it was given.
     pub domain: &'c Domain,
+    /// What it was given beside its template.
+    pub additions: &'c Additions,
     /// The VM's identity.
     pub uuid: &'c str,
     /// The exact machine type, if it is known.
@@ -29,7 +31,7 @@ pub fn completed_xml(
     macros: &Macros,
     chosen: &Chosen<'_>,
 ) -> Result<String, TemplateError> {
-    let mut root = domain::tree(template, macros)?;
+    let mut root = domain::tree_with(template, macros, chosen.additions)?;
     root.child_mut("name").text.clone_from(&chosen.domain.name);
     if !root.children.iter().any(|child| child.name == "uuid") {
         let after_name = root.children.iter().position(|child| child.name == "name");
@@ -71,7 +73,7 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
             return Some(beside_element(*beside));
         }
         let place = chosen.layout.places.get(alias)?;
-        Some(pci_element(place.address, place.multifunction))
+        Some(pci_element(place))
     };
     let mut disks = devices.disks.iter();
     let mut nics = devices.interfaces.iter().zip(chosen.macs);
@@ -80,7 +82,9 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
             "disk" => {
                 if let Some(disk) = disks.next() {
                     let usb = disk.usb.as_ref().map(usb_element);
-                    let address = place(&disk.alias).or(usb).or(disk.drive.map(drive_element));
+                    let address = place(&disk.alias)
+                        .or(usb)
+                        .or(disk.drive.map(DriveAddress::element));
                     finish(child, &disk.alias, address);
                 }
             }
@@ -224,17 +228,11 @@ fn controllers(
         .iter()
         .filter(|bridge| !named(bridge.index))
     {
-        let model = match bridge.device {
-            BridgeDevice::PcieRootPort => "pcie-root-port",
-            BridgeDevice::PciePciBridge => "pcie-to-pci-bridge",
-            BridgeDevice::DmiToPciBridge => "dmi-to-pci-bridge",
-            BridgeDevice::PciBridge => "pci-bridge",
-        };
         let alias = format!("pci.{}", bridge.index);
         let mut child = Element::new("controller")
             .with("type", "pci")
             .with("index", bridge.index)
-            .with("model", model);
+            .with("model", bridge.device.model().as_str());
         let target = Element::new("target");
         child.children.extend(match bridge.device {
             BridgeDevice::PcieRootPort => Some(
@@ -266,14 +264,9 @@ fn finish(child: &mut Element, alias: &str, address: Option<Element>) {
     }
 }
 
-fn pci_element(address: PciAddress, multifunction: bool) -> Element {
-    let element = Element::new("address")
-        .with("type", "pci")
-        .with("domain", "0x0000")
-        .with("bus", format!("{:#04x}", address.bus))
-        .with("slot", format!("{:#04x}", address.slot))
-        .with("function", format!("{:#x}", address.function));
-    if multifunction {
+fn pci_element(place: &Place) -> Element {
+    let element = place.address.element();
+    if place.multifunction {
         element.with("multifunction", "on")
     } else {
         element
@@ -288,15 +281,6 @@ fn beside_element(beside: Beside) -> Element {
             .with("type", "spapr-vio")
             .with("reg", format!("{register:#010x}")),
     }
-}
-
-fn drive_element(drive: DriveAddress) -> Element {
-    Element::new("address")
-        .with("type", "drive")
-        .with("controller", drive.controller)
-        .with("bus", drive.bus)
-        .with("target", drive.target)
-        .with("unit", drive.unit)
 }
 
 fn usb_element(usb: &UsbAddress) -> Element {
@@ -320,6 +304,7 @@ mod tests {
         let layout = pci::assign(&domain).expect("fits");
         let chosen = Chosen {
             domain: &domain,
+            additions: &Additions::default(),
             uuid: "6f2c1d7e-0000-4000-8000-00000000002a",
             machine: (domain.os.machine == "pc").then_some("pc-i440fx-7.2"),
             macs: &["52:54:00:00:00:2a".to_owned()],

@@ -66,21 +66,10 @@ impl FdTable {
 
     /// Passes descriptors of one disk: one to read and write unless it is read-only, and one to
     /// read, since QEMU opens a disk both ways.
-    ///
-    /// QEMU 9 and later take only descriptors that are past the page cache exactly when the disk
-    /// is, so they are switched here.
     pub fn pass_open_disk(&mut self, fds: Vec<OwnedFd>, disk: &Disk) -> io::Result<DiskBacking> {
-        let mut is_block_device = false;
-        for fd in &fds {
-            let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
-            is_block_device = kind == SFlag::S_IFBLK;
-            let mut flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
-            flags.set(OFlag::O_DIRECT, disk.is_direct());
-            fcntl(fd, FcntlArg::F_SETFL(flags))?;
-        }
         Ok(DiskBacking {
+            is_block_device: suit(&fds, disk)?,
             path: self.pass_set(fds),
-            is_block_device,
         })
     }
 
@@ -93,6 +82,22 @@ impl FdTable {
     pub fn into_fds(self) -> Vec<(OwnedFd, u32)> {
         self.fds.into_iter().zip(FIRST..).collect()
     }
+}
+
+/// Makes descriptors of one disk fit for QEMU, and says whether they are of a block device.
+///
+/// QEMU 9 and later take only descriptors that are past the page cache exactly when the disk is, so
+/// they are switched here.
+pub fn suit(fds: &[OwnedFd], disk: &Disk) -> io::Result<bool> {
+    let mut is_block_device = false;
+    for fd in fds {
+        let kind = SFlag::from_bits_truncate(fstat(fd)?.st_mode) & SFlag::S_IFMT;
+        is_block_device = kind == SFlag::S_IFBLK;
+        let mut flags = OFlag::from_bits_truncate(fcntl(fd, FcntlArg::F_GETFL)?);
+        flags.set(OFlag::O_DIRECT, disk.is_direct());
+        fcntl(fd, FcntlArg::F_SETFL(flags))?;
+    }
+    Ok(is_block_device)
 }
 
 #[cfg(test)]

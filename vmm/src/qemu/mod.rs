@@ -23,7 +23,7 @@ pub mod tune;
 pub use args::{Argument, ArgumentError, CommandLine, arguments, command_line};
 pub use assignment::{Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, SocketBacking};
 pub use describe::{Chosen, completed_xml};
-pub use fds::{FdSet, FdTable};
+pub use fds::{FdSet, FdTable, suit};
 pub(crate) use process::poll_readable;
 pub use process::{AdoptError, ExitCause, Running, adopt};
 pub use spawn::{Identity, SpawnError, SpawnSpec, spawn};

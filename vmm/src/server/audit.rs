@@ -2,11 +2,12 @@
 
 use crate::{
     api::{
-        AddForward, ApiError, BatchReport, CompactImage, CompactVms, ControlVms, CreateProfile,
-        CreateSnapshots, CreateVms, DeleteVms, ExtendPool, ExtendReport, ForwardReport,
-        ImageCompacted, ImageReport, InitReport, InitRequest, NamedSnapshots, NetPort, NoteVms,
-        ProfileReport, QmpAnswer, RemoveReport, RenameImage, RepairPool, RepairReport, ResizeImage,
-        ResizeVms, StartVms, StopVms, VerifyImage, VerifyReport,
+        AddDisks, AddForward, ApiError, BatchReport, CompactImage, CompactVms, ControlVms,
+        CreateProfile, CreateSnapshots, CreateVms, DeleteVms, ExtendPool, ExtendReport,
+        ForwardReport, ImageCompacted, ImageReport, InitReport, InitRequest, NamedDisks,
+        NamedSnapshots, NetPort, NoteVms, ProfileReport, QmpAnswer, RemoveReport, RenameImage,
+        RepairPool, RepairReport, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage,
+        VerifyReport,
     },
     manager::{Caller, user_name},
 };
@@ -39,6 +40,11 @@ concerns! {
     ResizeVms: |this| format!("VM {}", this.vms);
     CompactImage: |_| String::new();
     CompactVms: |this| format!("VM {}", this.vms);
+    AddDisks: |this| match &this.name {
+        Some(name) => format!("VM {}, {name}", this.vms),
+        None => format!("VM {}", this.vms),
+    };
+    NamedDisks: |this| format!("VM {}, {}", this.vms, this.name);
     ControlVms: |this| format!("{} VM {}", this.control.word(), this.vms);
     NoteVms: |this| format!("VM {}", this.vms);
     AddForward: |this| {

@@ -13,10 +13,11 @@ mod upload;
 
 use crate::{
     api::{
-        self, AddForward, ApiError, CompactImage, CompactVms, ControlVms, CreateProfile,
+        self, AddDisks, AddForward, ApiError, CompactImage, CompactVms, ControlVms, CreateProfile,
         CreateSnapshots, CreateVms, DeleteVms, DiskUsageRequest, ErrorKind, ExtendPool,
-        InitRequest, LookAtTemplate, NamedSnapshots, NetPort, NoteVms, QmpCommand, RenameImage,
-        RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber, routes,
+        InitRequest, LookAtTemplate, NamedDisks, NamedSnapshots, NetPort, NoteVms, QmpCommand,
+        RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber,
+        routes,
     },
     manager::{Caller, Manager},
 };
@@ -84,6 +85,10 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::NOTE, post(note))
         .route(routes::COMPACT, post(compact))
         .route("/v1/images/{name}/compact", post(compact_image))
+        .route(routes::DISKS, get(all_disks))
+        .route(routes::ADD_DISKS, post(add_disks))
+        .route(routes::REMOVE_DISKS, post(remove_disks))
+        .route("/v1/vms/{number}/disks", get(disks))
         .route(routes::SNAPSHOTS, get(all_snapshots))
         .route(routes::CREATE_SNAPSHOTS, post(create_snapshots))
         .route(routes::RESTORE_SNAPSHOTS, post(restore_snapshots))
@@ -222,6 +227,8 @@ operation!(control, ControlVms, control);
 operation!(resize, ResizeVms, resize);
 operation!(note, NoteVms, note);
 operation!(compact, CompactVms, compact);
+operation!(add_disks, AddDisks, add_disks);
+operation!(remove_disks, NamedDisks, remove_disks);
 operation!(add_forward, AddForward, add_forward);
 operation!(delete_forward, NetPort, delete_forward);
 operation!(create_snapshots, CreateSnapshots, create_snapshots);
@@ -334,6 +341,14 @@ async fn delete_profile(
         }),
         Err(error) => failure(&error),
     }
+}
+
+async fn all_disks(State(manager): Shared) -> Response {
+    answer(move || manager.disk_list(None)).await
+}
+
+async fn disks(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.disk_list(Some(number(&text)?))).await
 }
 
 async fn all_snapshots(State(manager): Shared) -> Response {

@@ -9,6 +9,7 @@
 //! that the kernel has committed: if power is lost before that reaches the disk, recovery sees the
 //! kernel's transaction id one ahead and settles again.
 
+mod disks;
 mod forwards;
 mod images;
 mod notes;
@@ -19,6 +20,7 @@ mod sizes;
 mod snapshots;
 mod vms;
 
+pub use disks::{DiskRow, NewDisk};
 pub use forwards::ForwardRow;
 pub use images::{ImageContent, ImageRow};
 pub use pool::{BackingRow, NewPool, Pending, PendingKind, PoolRow, VolumeRow, VolumeState};
@@ -40,6 +42,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0002_notes.sql"),
     include_str!("0003_forward.sql"),
     include_str!("0004_seed.sql"),
+    include_str!("0005_disk.sql"),
 ];
 
 /// Why the store could not do what it was asked.

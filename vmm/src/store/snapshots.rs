@@ -159,8 +159,8 @@ impl Store {
         })
     }
 
-    /// Marks a VM's volume and those of its snapshots as ones that will be deleted, whatever happens; returns
-    /// the snapshots' ids.
+    /// Marks all volumes of a VM as ones that will be deleted, whatever happens: its own, those of its snapshots and
+    /// of its further disks; returns the ids of all but the first.
     ///
     /// # Errors
     /// When the database fails.
@@ -170,11 +170,14 @@ impl Store {
             tx.execute(
                 "UPDATE volume SET state = 'deleting' WHERE thin_id IN
                      (SELECT thin_id FROM vm WHERE number = ?1
-                      UNION SELECT thin_id FROM snapshot WHERE vm = ?1)",
+                      UNION SELECT thin_id FROM snapshot WHERE vm = ?1
+                      UNION SELECT thin_id FROM disk WHERE vm = ?1)",
                 [vm.get()],
             )
             .to(ACTION)?;
-            tx.prepare_cached("SELECT thin_id FROM snapshot WHERE vm = ?1 ORDER BY thin_id")
+            const OTHERS: &str = "SELECT thin_id FROM snapshot WHERE vm = ?1
+                UNION SELECT thin_id FROM disk WHERE vm = ?1 ORDER BY thin_id";
+            tx.prepare_cached(OTHERS)
                 .and_then(|mut statement| {
                     statement
                         .query_map([vm.get()], |row| column_u32(row, "thin_id"))?

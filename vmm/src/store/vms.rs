@@ -1,7 +1,8 @@
 //! VMs, their network cards and their runs.
 
 use super::{
-    Durability, For, Result, SeedRow, Store, VolumeState, column, column_u32, seeds, signed,
+    DiskRow, Durability, For, Result, SeedRow, Store, VolumeState, column, column_u32, disks,
+    seeds, signed,
 };
 use crate::api::VmNumber;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -89,10 +90,31 @@ pub struct VmRow {
     pub used_at_s: u64,
     /// Its network cards.
     pub nics: Vec<NicRow>,
+    /// Its disks beside those of its template.
+    pub disks: Vec<DiskRow>,
     /// Its volume's size; not a column of it.
     pub disk_bytes: u64,
     /// True once it is being deleted; not a column of it.
     pub deleting: bool,
+}
+
+impl VmRow {
+    /// The thin device of each of its disks and the name of its link below `/dev/fvm`; its own disk is the first.
+    pub fn volumes(&self) -> Vec<(u32, String)> {
+        let further = self
+            .disks
+            .iter()
+            .map(|disk| (disk.thin_id, self.link_of(disk)));
+        [(self.thin_id, self.name.clone())]
+            .into_iter()
+            .chain(further)
+            .collect()
+    }
+
+    /// The name of the link to a further disk. No VM's name has a colon.
+    pub fn link_of(&self, disk: &DiskRow) -> String {
+        format!("{}:{}", self.name, disk.name)
+    }
 }
 
 /// A running QEMU.
@@ -136,6 +158,7 @@ fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         note: row.get("note")?,
         used_at_s: column(row, "used_at_s")?,
         nics: Vec::new(),
+        disks: Vec::new(),
         disk_bytes: column(row, "size_bytes")?,
         deleting: VolumeState::from_text(&state) == VolumeState::Deleting,
     })
@@ -210,6 +233,15 @@ impl Store {
                     .collect()
             })
             .to("read a VM")?;
+        row.disks = connection
+            .prepare_cached(&format!("{} AND vm = ?1 ORDER BY thin_id", disks::SELECT))
+            .and_then(|mut statement| {
+                statement
+                    .query_map([number.get()], disks::disk)?
+                    .map(|pair| pair.map(|(_, disk)| disk))
+                    .collect()
+            })
+            .to("read a VM")?;
         Ok(Some(row))
     }
 
@@ -227,8 +259,17 @@ impl Store {
             .prepare_cached("SELECT * FROM nic ORDER BY vm, idx")
             .and_then(|mut statement| statement.query_map([], nic)?.collect())
             .to("read the VMs")?;
+        let disks: Vec<(u32, DiskRow)> = connection
+            .prepare_cached(&format!("{} ORDER BY vm, thin_id", disks::SELECT))
+            .and_then(|mut statement| statement.query_map([], disks::disk)?.collect())
+            .to("read the VMs")?;
         let mut nics = nics.into_iter().peekable();
+        let mut disks = disks.into_iter().peekable();
         for row in &mut rows {
+            while disks.next_if(|(vm, _)| *vm < row.number.get()).is_some() {}
+            while let Some((_, disk)) = disks.next_if(|(vm, _)| *vm == row.number.get()) {
+                row.disks.push(disk);
+            }
             while nics.next_if(|(vm, _)| *vm < row.number.get()).is_some() {}
             while let Some((_, nic)) = nics.next_if(|(vm, _)| *vm == row.number.get()) {
                 row.nics.push(nic);

@@ -1,4 +1,4 @@
-//! Snapshots, and what disks gave back.
+//! Further disks, snapshots, and what disks gave back.
 
 use super::{Look, Show};
 use crate::{
@@ -8,7 +8,34 @@ use crate::{
     },
     quantity::{Bytes, rough_duration},
 };
-use fvm_vmm::api::{CompactMethod, Compacted, Consistency, SnapshotList, SnapshotReport};
+use fvm_vmm::api::{
+    CompactMethod, Compacted, Consistency, DiskList, DiskReport, SnapshotList, SnapshotReport,
+};
+
+/// What is said of a further disk that a VM was given.
+pub(crate) fn disk_line(report: &DiskReport) -> String {
+    let size = Bytes(report.disk_bytes);
+    format!("{}  {size}, {}", report.name, report.bus)
+}
+
+impl Show for DiskList {
+    fn show(&self, look: &Look) -> String {
+        let mut table = Table::new(["VM", "DISK", "SIZE", "BUS", "PLACE", "IMAGE", "ADDED"]);
+        for one in &self.disks {
+            let age = rough_duration(look.since(one.created_at_s));
+            table.row([
+                cell(one.vm.to_string()).right(),
+                cell(one.name.as_str()),
+                cell(Bytes(one.disk_bytes).to_string()).right(),
+                cell(one.bus.to_string()),
+                cell(&one.place),
+                cell(one.image.as_deref().unwrap_or_default()),
+                cell(format!("{age} ago")),
+            ]);
+        }
+        table.show(look.palette)
+    }
+}
 
 /// What is said of a snapshot that was taken.
 pub(crate) fn snapshot_line(report: &SnapshotReport) -> String {
@@ -60,7 +87,41 @@ impl Show for SnapshotList {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fvm_vmm::api::REPORT_VERSION;
+    use fvm_vmm::api::{DiskBus, REPORT_VERSION};
+
+    #[test]
+    fn the_list_has_a_line_for_each_further_disk() {
+        let data = DiskReport {
+            vm: 42.into(),
+            name: "data".parse().unwrap(),
+            bus: DiskBus::Virtio,
+            target: "vda".into(),
+            place: "00:08.0".into(),
+            disk_bytes: 10 << 30,
+            image: None,
+            created_at_s: 1_799_999_995,
+        };
+        let tools = DiskReport {
+            name: "tools".parse().unwrap(),
+            bus: DiskBus::Scsi,
+            place: "scsi0:1".into(),
+            image: Some("tools-13".into()),
+            ..data.clone()
+        };
+        assert_eq!(disk_line(&data), "data  10 GiB, virtio");
+        let list = DiskList {
+            version: REPORT_VERSION,
+            disks: vec![data, tools],
+        };
+        assert_eq!(
+            list.show(&Look::fixed()),
+            "\
+VM  DISK     SIZE  BUS     PLACE    IMAGE     ADDED
+42  data   10 GiB  virtio  00:08.0            5s ago
+42  tools  10 GiB  scsi    scsi0:1  tools-13  5s ago
+"
+        );
+    }
 
     #[test]
     fn the_list_has_a_line_for_each_snapshot() {

@@ -11,7 +11,7 @@ mod ssh;
 mod template;
 mod vm;
 
-pub(crate) use disk::{compacted_line, snapshot_line};
+pub(crate) use disk::{compacted_line, disk_line, snapshot_line};
 pub(crate) use host::Plan;
 pub(crate) use net::message_line;
 pub(super) use ssh::numbered;

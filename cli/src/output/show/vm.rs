@@ -20,6 +20,8 @@ fn word(action: Action) -> &'static str {
         Action::Delete | Action::DeleteSnapshot => "deleted",
         Action::Resize => "resized",
         Action::Compact => "compacted",
+        Action::AddDisk => "disk added",
+        Action::RemoveDisk => "disk removed",
         Action::Snapshot => "snapshot",
         Action::Restore => "restored",
         Action::Note => "noted",
@@ -57,6 +59,8 @@ pub(in crate::output) fn outcome(
             Action::Stop
             | Action::Delete
             | Action::Compact
+            | Action::AddDisk
+            | Action::RemoveDisk
             | Action::Snapshot
             | Action::Restore
             | Action::DeleteSnapshot
@@ -156,6 +160,11 @@ impl Show for VmReport {
         if let Some(device) = &self.disk_device {
             line("device", cell(device));
         }
+        for disk in &self.disks {
+            let size = Bytes(disk.disk_bytes);
+            let text = format!("{}, {size} on {} at {}", disk.name, disk.bus, disk.place);
+            line("further disk", cell(text));
+        }
         for nic in &self.nics {
             let tap = nic.tap.as_deref().map(|tap| format!(", tap {tap}"));
             let text = format!("{} on {}{}", nic.mac, nic.network, tap.unwrap_or_default());
@@ -225,6 +234,7 @@ mod tests {
             }],
             disk_bytes: 6 << 30,
             disk_device: Some("/dev/dm-3".to_owned()),
+            disks: Vec::new(),
             memory_mib: 512,
             cpus: 2,
             pid: Some(4711),

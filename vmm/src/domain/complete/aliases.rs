@@ -6,6 +6,11 @@ use crate::domain::model::Domain;
 use crate::domain::os::MachineKind;
 use std::collections::BTreeSet;
 
+/// That of a virtio disk whose target's name stands for this position.
+pub(crate) fn virtio_alias(index: u32) -> String {
+    format!("virtio-disk{index}")
+}
+
 /// libvirt's names for the devices.
 pub(super) fn aliases(domain: &mut Domain) {
     let kind = domain.os.kind;
@@ -35,7 +40,7 @@ pub(super) fn aliases(domain: &mut Domain) {
             unit,
         } = drive;
         disk.alias = match disk.bus {
-            DiskBus::Virtio => format!("virtio-disk{index}"),
+            DiskBus::Virtio => virtio_alias(index),
             DiskBus::Usb => format!("usb-disk{index}"),
             // The LSI adapter's units are targets: one number less.
             DiskBus::Scsi if lsi.contains(&controller) => format!("scsi{controller}-{bus}-{unit}"),

@@ -11,6 +11,8 @@ mod ports;
 mod transport;
 mod usb;
 
+pub(crate) use aliases::virtio_alias;
+
 use super::device::{self, *};
 use super::error::{Result, TemplateError};
 use super::model::Domain;

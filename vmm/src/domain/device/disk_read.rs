@@ -181,6 +181,17 @@ pub(crate) fn target_index(name: &str) -> Option<u32> {
         .map(|index| index - 1)
 }
 
+/// The target with this prefix that stands for a position: `vdaa` for 26.
+pub(crate) fn target_name(prefix: &str, index: u32) -> String {
+    let mut letters = Vec::new();
+    let mut rest = index + 1;
+    while rest > 0 {
+        letters.push(char::from(b'a' + ((rest - 1) % 26) as u8));
+        rest = (rest - 1) / 26;
+    }
+    prefix.chars().chain(letters.into_iter().rev()).collect()
+}
+
 fn driver(node: &Node<'_>, disk: &mut Disk) -> Result<()> {
     node.child("driver", |driver| {
         if let Some(name) = driver.attr("name") {
@@ -327,7 +338,7 @@ fn check(node: &Node<'_>, disk: &Disk) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::target_index;
+    use super::{target_index, target_name};
 
     #[test]
     fn targets_count_like_the_kernel() {
@@ -335,6 +346,9 @@ mod tests {
         assert_eq!(target_index("vdz"), Some(25));
         assert_eq!(target_index("hdaa"), Some(26));
         assert_eq!(target_index("nvme1n1"), Some(1));
+        for index in [0, 25, 26, 701, 702, 18_277] {
+            assert_eq!(target_index(&target_name("vd", index)), Some(index));
+        }
         for wrong in ["sd", "sdA", "sd1", "vdaaaa", "nvme", "nvmexn1", "s"] {
             assert_eq!(target_index(wrong), None, "{wrong}");
         }

@@ -31,7 +31,7 @@ pub use tpm::{Tpm, TpmModel, TpmVersion};
 
 pub(crate) use character::{channel, console, serial};
 pub(crate) use controller::{TemplateController, controller};
-pub(crate) use disk_read::{disk, nvme_namespace, target_index};
+pub(crate) use disk_read::{disk, nvme_namespace, target_index, target_name};
 pub(crate) use display::{graphics, video};
 pub(crate) use interface::interface;
 pub(crate) use redirect::redirect;

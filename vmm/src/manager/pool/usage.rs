@@ -88,8 +88,22 @@ fn vm_usage(row: &VmRow, usage: &HashMap<u32, VolumeUsage>) -> Result<VmUsage> {
         name: row.name.parse().map_err(malformed)?,
         image: row.image.clone(),
         owner_uid: row.owner_uid,
-        space: space(row.disk_bytes, usage.get(&row.thin_id)),
+        space: row
+            .disks
+            .iter()
+            .map(|disk| space(disk.size_bytes, usage.get(&disk.thin_id)))
+            .fold(space(row.disk_bytes, usage.get(&row.thin_id)), together),
     })
+}
+
+/// What two disks of one VM take.
+fn together(one: VolumeSpace, other: VolumeSpace) -> VolumeSpace {
+    VolumeSpace {
+        size_bytes: one.size_bytes + other.size_bytes,
+        mapped_bytes: one.mapped_bytes + other.mapped_bytes,
+        exclusive_bytes: one.exclusive_bytes + other.exclusive_bytes,
+        shared_bytes: one.shared_bytes + other.shared_bytes,
+    }
 }
 
 fn image_usage(row: &ImageRow, usage: &HashMap<u32, VolumeUsage>) -> Result<ImageUsage> {

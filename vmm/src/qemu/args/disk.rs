@@ -1,14 +1,33 @@
 //! Disks and drives: the block node and the device on it.
 
-use super::{ArgumentError, Builder, JsonObject, insert, object};
+use super::{ArgumentError, Builder, JsonObject, insert, object, place};
 use crate::domain::{
-    Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, DriveAddress, ErrorPolicy,
-    IoMode, MachineKind, SAID_ELSEWHERE, ScsiModel,
+    Cache, ControllerKind, Disk, DiskBus, DiskDevice, DiskSource, Domain, DriveAddress,
+    ErrorPolicy, IoMode, MachineKind, SAID_ELSEWHERE, ScsiModel,
 };
+use crate::qemu::{assignment::DiskBacking, pci::Layout};
+use serde_json::Value;
 
 /// The name by which QMP knows the content of the disk with this target.
 pub fn disk_node_name(target: &str) -> String {
     format!("disk-{target}")
+}
+
+/// What QMP's `blockdev-add` and `device_add` are told of a virtio or SCSI disk: as at a start.
+pub fn hot_plugged(
+    domain: &Domain,
+    layout: &Layout,
+    disk: &Disk,
+    backing: &DiskBacking,
+) -> Result<(Value, Value), ArgumentError> {
+    let mut device = match disk.bus {
+        DiskBus::Scsi => scsi_place(domain, disk),
+        _ => virtio_place(domain, layout, disk)?,
+    };
+    let name = disk_node_name(&disk.target);
+    let node = node(disk, backing, &name);
+    guest_properties(&mut device, disk, Some(name));
+    Ok((node.into(), device.into()))
 }
 
 /// The parts of a disk that say what is in it or how fast it is, not what the guest sees.
@@ -41,27 +60,7 @@ impl Builder<'_> {
             };
         };
         let name = disk_node_name(&disk.target);
-        let driver = if backing.is_block_device {
-            "host_device"
-        } else {
-            "file"
-        };
-        let mut node = object! {
-            "driver": driver,
-            "node-name": name,
-            "filename": backing.path,
-            "read-only": disk.read_only,
-        };
-        insert(&mut node, "aio", disk.io.map(IoMode::as_str));
-        let discard = disk
-            .discard
-            .map(|unmap| if unmap { "unmap" } else { "ignore" });
-        insert(&mut node, "discard", discard);
-        insert(&mut node, "detect-zeroes", disk.detect_zeroes);
-        if let Some(cache) = disk.cache {
-            let cache = object! {"direct": disk.is_direct(), "no-flush": cache == Cache::Unsafe};
-            insert(&mut node, "cache", Some(cache));
-        }
+        let node = node(disk, backing, &name);
         let origins = disk
             .origin
             .at(&["", "driver", "source", "target", "readonly"]);
@@ -71,7 +70,7 @@ impl Builder<'_> {
 
     fn disk_device(&mut self, disk: &Disk, node: Option<String>) -> Result<(), ArgumentError> {
         let mut properties = match disk.bus {
-            DiskBus::Scsi => self.scsi_place(disk),
+            DiskBus::Scsi => scsi_place(self.domain, disk),
             DiskBus::Ide | DiskBus::Sata => self.ata_place(disk),
             DiskBus::Fdc => {
                 let unit = disk.drive.unwrap_or_default().unit;
@@ -82,58 +81,10 @@ impl Builder<'_> {
                 self.usb_place(&mut properties, disk.usb.as_ref());
                 properties
             }
-            DiskBus::Virtio => {
-                let mut properties = object! {"driver": "virtio-blk-pci"};
-                insert(&mut properties, "num-queues", disk.queues);
-                insert(
-                    &mut properties,
-                    "iothread",
-                    disk.iothread.map(|n| format!("iothread{n}")),
-                );
-                self.place(&mut properties, &disk.alias)?;
-                properties
-            }
+            DiskBus::Virtio => virtio_place(self.domain, &self.given.layout, disk)?,
             DiskBus::Nvme => return self.nvme(disk, node),
         };
-        insert(&mut properties, "id", Some(disk.alias.as_str()));
-        insert(&mut properties, "bootindex", disk.boot_index);
-        insert(&mut properties, "serial", disk.serial.as_deref());
-        insert(&mut properties, "removable", disk.removable);
-        insert(&mut properties, "rotation_rate", disk.rotation_rate);
-        insert(&mut properties, "vendor", disk.vendor.as_deref());
-        insert(&mut properties, "product", disk.product.as_deref());
-        let wwn = disk
-            .wwn
-            .as_deref()
-            .and_then(|wwn| u64::from_str_radix(wwn, 16).ok());
-        insert(&mut properties, "wwn", wwn);
-        block_sizes(&mut properties, disk);
-        if let Some(node) = node {
-            properties.insert("drive".to_owned(), node.into());
-            let hard_disk = disk.device == DiskDevice::Disk;
-            if disk.shareable && hard_disk {
-                insert(&mut properties, "share-rw", Some(true));
-            }
-            if let Some(cache) = disk.cache {
-                let through = matches!(cache, Cache::Writethrough | Cache::Directsync);
-                insert(
-                    &mut properties,
-                    "write-cache",
-                    Some(if through { "off" } else { "on" }),
-                );
-            }
-        }
-        let write_errors = disk.error_policy.map(|policy| policy.qemu());
-        // Reading cannot meet a full disk.
-        let for_both = disk
-            .error_policy
-            .filter(|policy| *policy != ErrorPolicy::Enospace);
-        let read_errors = disk
-            .read_error_policy
-            .or(for_both)
-            .map(|policy| policy.qemu());
-        insert(&mut properties, "werror", write_errors);
-        insert(&mut properties, "rerror", read_errors);
+        guest_properties(&mut properties, disk, node);
         let mut origins = disk.origin.without(&CONTENTS);
         if disk.device != DiskDevice::Disk {
             // The guest sees whether there is a medium in a drive.
@@ -141,39 +92,6 @@ impl Builder<'_> {
         }
         self.device(properties)?.because(origins);
         Ok(())
-    }
-
-    fn scsi_place(&self, disk: &Disk) -> JsonObject {
-        let drive = disk.drive.unwrap_or_default();
-        let model = self
-            .domain
-            .devices
-            .controllers
-            .iter()
-            .find_map(|c| match c.kind {
-                ControllerKind::Scsi { model, .. } if c.index == drive.controller => Some(model),
-                _ => None,
-            });
-        let mut properties = object! {
-            "driver": if disk.device == DiskDevice::Cdrom { "scsi-cd" } else { "scsi-hd" },
-            "bus": format!("scsi{}.{}", drive.controller, drive.bus),
-            // Without it QEMU would show the name of the node in /dev/disk/by-id.
-            "device_id": match &disk.serial {
-                Some(serial) => serial.clone(),
-                None => format!("drive-{}", disk.alias),
-            },
-        };
-        match model {
-            Some(ScsiModel::LsiLogic | ScsiModel::Am53C974 | ScsiModel::Dc390) => {
-                insert(&mut properties, "scsi-id", Some(drive.unit));
-            }
-            _ => {
-                insert(&mut properties, "channel", Some(0));
-                insert(&mut properties, "scsi-id", Some(drive.target));
-                insert(&mut properties, "lun", Some(drive.unit));
-            }
-        }
-        properties
     }
 
     fn ata_place(&self, disk: &Disk) -> JsonObject {
@@ -215,6 +133,123 @@ impl Builder<'_> {
             .because(disk.origin.without(&not_here));
         Ok(())
     }
+}
+
+/// A block node on the backing.
+fn node(disk: &Disk, backing: &DiskBacking, name: &str) -> JsonObject {
+    let driver = if backing.is_block_device {
+        "host_device"
+    } else {
+        "file"
+    };
+    let mut node = object! {
+        "driver": driver,
+        "node-name": name,
+        "filename": backing.path,
+        "read-only": disk.read_only,
+    };
+    insert(&mut node, "aio", disk.io.map(IoMode::as_str));
+    let discard = disk
+        .discard
+        .map(|unmap| if unmap { "unmap" } else { "ignore" });
+    insert(&mut node, "discard", discard);
+    insert(&mut node, "detect-zeroes", disk.detect_zeroes);
+    if let Some(cache) = disk.cache {
+        let cache = object! {"direct": disk.is_direct(), "no-flush": cache == Cache::Unsafe};
+        insert(&mut node, "cache", Some(cache));
+    }
+    node
+}
+
+fn virtio_place(
+    domain: &Domain,
+    layout: &Layout,
+    disk: &Disk,
+) -> Result<JsonObject, ArgumentError> {
+    let mut properties = object! {"driver": "virtio-blk-pci"};
+    insert(&mut properties, "num-queues", disk.queues);
+    insert(
+        &mut properties,
+        "iothread",
+        disk.iothread.map(|n| format!("iothread{n}")),
+    );
+    place(domain, layout, &mut properties, &disk.alias)?;
+    Ok(properties)
+}
+
+fn scsi_place(domain: &Domain, disk: &Disk) -> JsonObject {
+    let drive = disk.drive.unwrap_or_default();
+    let model = domain
+        .devices
+        .controllers
+        .iter()
+        .find_map(|c| match c.kind {
+            ControllerKind::Scsi { model, .. } if c.index == drive.controller => Some(model),
+            _ => None,
+        });
+    let mut properties = object! {
+        "driver": if disk.device == DiskDevice::Cdrom { "scsi-cd" } else { "scsi-hd" },
+        "bus": format!("scsi{}.{}", drive.controller, drive.bus),
+        // Without it QEMU would show the name of the node in /dev/disk/by-id.
+        "device_id": match &disk.serial {
+            Some(serial) => serial.clone(),
+            None => format!("drive-{}", disk.alias),
+        },
+    };
+    match model {
+        Some(ScsiModel::LsiLogic | ScsiModel::Am53C974 | ScsiModel::Dc390) => {
+            insert(&mut properties, "scsi-id", Some(drive.unit));
+        }
+        _ => {
+            insert(&mut properties, "channel", Some(0));
+            insert(&mut properties, "scsi-id", Some(drive.target));
+            insert(&mut properties, "lun", Some(drive.unit));
+        }
+    }
+    properties
+}
+
+/// What the guest sees of a disk, and its node if it has one.
+fn guest_properties(properties: &mut JsonObject, disk: &Disk, node: Option<String>) {
+    insert(properties, "id", Some(disk.alias.as_str()));
+    insert(properties, "bootindex", disk.boot_index);
+    insert(properties, "serial", disk.serial.as_deref());
+    insert(properties, "removable", disk.removable);
+    insert(properties, "rotation_rate", disk.rotation_rate);
+    insert(properties, "vendor", disk.vendor.as_deref());
+    insert(properties, "product", disk.product.as_deref());
+    let wwn = disk
+        .wwn
+        .as_deref()
+        .and_then(|wwn| u64::from_str_radix(wwn, 16).ok());
+    insert(properties, "wwn", wwn);
+    block_sizes(properties, disk);
+    if let Some(node) = node {
+        properties.insert("drive".to_owned(), node.into());
+        let hard_disk = disk.device == DiskDevice::Disk;
+        if disk.shareable && hard_disk {
+            insert(properties, "share-rw", Some(true));
+        }
+        if let Some(cache) = disk.cache {
+            let through = matches!(cache, Cache::Writethrough | Cache::Directsync);
+            insert(
+                properties,
+                "write-cache",
+                Some(if through { "off" } else { "on" }),
+            );
+        }
+    }
+    let write_errors = disk.error_policy.map(|policy| policy.qemu());
+    // Reading cannot meet a full disk.
+    let for_both = disk
+        .error_policy
+        .filter(|policy| *policy != ErrorPolicy::Enospace);
+    let read_errors = disk
+        .read_error_policy
+        .or(for_both)
+        .map(|policy| policy.qemu());
+    insert(properties, "werror", write_errors);
+    insert(properties, "rerror", read_errors);
 }
 
 /// An identity for a namespace that follows from the VM's and is no other namespace's.

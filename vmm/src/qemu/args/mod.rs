@@ -17,10 +17,10 @@ mod tests;
 mod vector;
 
 pub use character::chardev_id;
-pub use disk::disk_node_name;
+pub use disk::{disk_node_name, hot_plugged};
 
 use super::assignment::Assignment;
-use super::pci::Beside;
+use super::pci::{Beside, Layout};
 use crate::domain::{Domain, PciAddress};
 use thiserror::Error;
 pub use vector::{Argument, CommandLine};
@@ -166,47 +166,6 @@ impl Builder<'_> {
         Ok(self.vector.json("-device", properties))
     }
 
-    /// Puts a PCI device in its place; in memory it has another name and no place.
-    fn place(&self, properties: &mut JsonObject, alias: &str) -> Result<(), ArgumentError> {
-        match self.given.layout.beside.get(alias) {
-            None => {}
-            Some(Beside::Vio(register)) => {
-                properties.insert("reg".to_owned(), (*register).into());
-                return Ok(());
-            }
-            Some(Beside::Mmio) => {
-                let driver = properties.get("driver").and_then(|driver| driver.as_str());
-                let name = driver.and_then(|driver| driver.strip_suffix("-pci"));
-                let driver = name.map(|name| format!("{name}-device"));
-                insert(properties, "driver", driver);
-                return Ok(());
-            }
-        }
-        let place = self.given.layout.places.get(alias);
-        let place = place.ok_or_else(|| ArgumentError::NoAddress {
-            alias: alias.to_owned(),
-        })?;
-        let PciAddress {
-            bus,
-            slot,
-            function,
-        } = place.address;
-        let bus = match bus {
-            0 if self.domain.os.kind.is_express() => "pcie.0".to_owned(),
-            number => format!("pci.{number}"),
-        };
-        properties.insert("bus".to_owned(), bus.into());
-        let address = match function {
-            0 => format!("{slot:#x}"),
-            function => format!("{slot:#x}.{function:#x}"),
-        };
-        properties.insert("addr".to_owned(), address.into());
-        if place.multifunction {
-            properties.insert("multifunction".to_owned(), true.into());
-        }
-        Ok(())
-    }
-
     /// Adds a device that has a place on the PCI bus.
     fn pci_device(
         &mut self,
@@ -214,9 +173,55 @@ impl Builder<'_> {
         mut properties: JsonObject,
     ) -> Result<&mut Argument, ArgumentError> {
         properties.insert("id".to_owned(), alias.into());
-        self.place(&mut properties, alias)?;
+        place(self.domain, &self.given.layout, &mut properties, alias)?;
         self.device(properties)
     }
+}
+
+/// Puts a PCI device in its place; in memory it has another name and no place.
+fn place(
+    domain: &Domain,
+    layout: &Layout,
+    properties: &mut JsonObject,
+    alias: &str,
+) -> Result<(), ArgumentError> {
+    match layout.beside.get(alias) {
+        None => {}
+        Some(Beside::Vio(register)) => {
+            properties.insert("reg".to_owned(), (*register).into());
+            return Ok(());
+        }
+        Some(Beside::Mmio) => {
+            let driver = properties.get("driver").and_then(|driver| driver.as_str());
+            let name = driver.and_then(|driver| driver.strip_suffix("-pci"));
+            let driver = name.map(|name| format!("{name}-device"));
+            insert(properties, "driver", driver);
+            return Ok(());
+        }
+    }
+    let place = layout.places.get(alias);
+    let place = place.ok_or_else(|| ArgumentError::NoAddress {
+        alias: alias.to_owned(),
+    })?;
+    let PciAddress {
+        bus,
+        slot,
+        function,
+    } = place.address;
+    let bus = match bus {
+        0 if domain.os.kind.is_express() => "pcie.0".to_owned(),
+        number => format!("pci.{number}"),
+    };
+    properties.insert("bus".to_owned(), bus.into());
+    let address = match function {
+        0 => format!("{slot:#x}"),
+        function => format!("{slot:#x}.{function:#x}"),
+    };
+    properties.insert("addr".to_owned(), address.into());
+    if place.multifunction {
+        properties.insert("multifunction".to_owned(), true.into());
+    }
+    Ok(())
 }
 
 /// A JSON object, as `serde_json::json!` makes it.

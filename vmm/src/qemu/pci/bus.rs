@@ -141,6 +141,13 @@ impl Buses {
         PciAddress::new(0, slot).with_function(function)
     }
 
+    /// Takes an address that a device has.
+    pub(super) fn mark_used(&mut self, address: PciAddress) {
+        if let Some(bus) = self.buses.get_mut(usize::from(address.bus)) {
+            bus.used[usize::from(address.slot % 32)] |= 1 << (address.function % 8);
+        }
+    }
+
     /// Takes the address that a device asks for.
     pub(super) fn reserve(
         &mut self,

@@ -80,6 +80,16 @@ pub enum BridgeDevice {
 }
 
 impl BridgeDevice {
+    /// The template's model of it.
+    pub(super) fn model(self) -> PciModel {
+        match self {
+            Self::PcieRootPort => PciModel::PcieRootPort,
+            Self::PciePciBridge => PciModel::PcieToPciBridge,
+            Self::DmiToPciBridge => PciModel::DmiToPciBridge,
+            Self::PciBridge => PciModel::PciBridge,
+        }
+    }
+
     /// QEMU's name for the device.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -196,6 +206,24 @@ fn on_buses(domain: &Domain) -> Result<Layout, PciError> {
     })
 }
 
+/// The next free place for a virtio disk that is plugged into a machine that has `layout`.
+pub fn free_place(domain: &Domain, layout: &Layout) -> Result<PciAddress, PciError> {
+    let root = domain.os.kind.pci_root().ok_or(PciError::Full)?;
+    let connects = match domain.os.kind.is_express() {
+        true => Connects::Pcie,
+        false => Connects::Pci,
+    };
+    let added = layout.bridges.iter();
+    let added = added.map(|bridge| (u32::from(bridge.index), bridge.device.model()));
+    let models: Vec<(u32, PciModel)> = [(0, root)].into_iter().chain(added).collect();
+    let mut buses = Buses::new(&models, false);
+    reserve_chipset(domain, &mut buses);
+    for place in layout.places.values() {
+        buses.mark_used(place.address);
+    }
+    buses.reserve_next(connects, 0)
+}
+
 /// The controllers together with those of the buses that the first pass added.
 fn with_added(mut controllers: Vec<Controller>, buses: &Buses) -> Vec<Controller> {
     for (index, model) in (0u32..).zip(buses.models()) {
@@ -241,17 +269,7 @@ fn place_all(
             );
         }
     }
-    // The ISA bridge, and the power management or SMBus function beside it.
-    let chipset_slot = match domain.os.kind {
-        MachineKind::I440fx => Some(1),
-        MachineKind::Q35 => Some(0x1f),
-        _ => None,
-    };
-    if let Some(slot) = chipset_slot {
-        for function in [0, 3] {
-            buses.reserve_builtin(slot, function);
-        }
-    }
+    reserve_chipset(domain, buses);
     for device in devices
         .iter()
         .filter(|device| fixed_place(device.role).is_none())
@@ -283,6 +301,18 @@ fn place_all(
     }
     mark_multifunction(&devices, &mut places);
     Ok(places)
+}
+
+/// The ISA bridge, and the power management or SMBus function beside it.
+fn reserve_chipset(domain: &Domain, buses: &mut Buses) {
+    let slot = match domain.os.kind {
+        MachineKind::I440fx => 1,
+        MachineKind::Q35 => 0x1f,
+        _ => return,
+    };
+    for function in [0, 3] {
+        buses.reserve_builtin(slot, function);
+    }
 }
 
 fn about(device: &PciDevice, error: PciError) -> PciError {

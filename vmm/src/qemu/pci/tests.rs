@@ -179,3 +179,34 @@ fn a_layout_is_kept_as_text() {
         layout
     );
 }
+
+#[test]
+fn a_disk_is_plugged_in_where_nothing_is_and_moves_nothing() {
+    let machine = |machine: &str| {
+        let text = format!(
+            "<domain><name>a</name><memory unit='MiB'>64</memory>
+             <os><type machine='{machine}'>hvm</type></os><devices>{}</devices></domain>",
+            headless()
+        );
+        let macros = Macros::new("a", "vg", "net", 1, "image");
+        domain::load(&text, &macros).expect("a good template").0
+    };
+    for (name, first, count) in [("pc", "00:08.0", 24), ("q35", "", 1)] {
+        let domain = machine(name);
+        let mut layout = assign(&domain).expect("fits");
+        for number in 0..count {
+            let address = free_place(&domain, &layout).expect("a free place");
+            let taken = layout.places.values().any(|place| place.address == address);
+            assert!(!taken, "{name}: {address}");
+            if number == 0 && !first.is_empty() {
+                assert_eq!(address.to_string(), first);
+            }
+            let place = Place {
+                address,
+                multifunction: false,
+            };
+            layout.places.insert(format!("disk{number}"), place);
+        }
+        assert_eq!(free_place(&domain, &layout), Err(PciError::Full), "{name}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::{Client, QmpError, Wait};
 use crate::qemu::args::chardev_id;
-use serde_json::json;
+use serde_json::{Value, json};
 use std::time::Duration;
 
 impl Client {
@@ -17,13 +17,26 @@ impl Client {
 
     /// How large QEMU takes a disk to be.
     fn disk_bytes(&mut self, node: &str, limit: Duration) -> Result<u64, QmpError> {
+        self.block_node(node, limit)?
+            .and_then(|found| found["image"]["virtual-size"].as_u64())
+            .ok_or_else(|| {
+                Wait::new("query-named-block-nodes", limit).malformed("no size of the disk")
+            })
+    }
+
+    /// What QEMU says of the block node `name`, if there is one.
+    pub(super) fn block_node(
+        &mut self,
+        name: &str,
+        limit: Duration,
+    ) -> Result<Option<Value>, QmpError> {
         let command = "query-named-block-nodes";
         let reply = self.execute(command, json!({"flat": true}), limit)?;
         let nodes = reply.as_array().map(Vec::as_slice).unwrap_or_default();
-        let found = nodes.iter().find(|found| found["node-name"] == node);
-        found
-            .and_then(|found| found["image"]["virtual-size"].as_u64())
-            .ok_or_else(|| Wait::new(command, limit).malformed("no size of the disk"))
+        Ok(nodes
+            .iter()
+            .find(|found| found["node-name"] == name)
+            .cloned())
     }
 
     /// Whether a program in the guest has the port open that is the device `alias`; not, where there is none.

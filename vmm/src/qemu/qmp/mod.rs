@@ -7,19 +7,21 @@
 
 mod controls;
 mod devices;
+mod disks;
 #[cfg(test)]
 mod tests;
 mod tuning;
 
 use super::probe::Version;
 use nix::sys::socket::{
-    AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 use serde_json::{Map, Value, json};
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -155,6 +157,17 @@ impl Client {
         arguments: Value,
         limit: Duration,
     ) -> Result<Value, QmpError> {
+        self.execute_with(command, arguments, None, limit)
+    }
+
+    /// The same with a descriptor that QEMU is given.
+    fn execute_with(
+        &mut self,
+        command: &str,
+        arguments: Value,
+        fd: Option<BorrowedFd<'_>>,
+        limit: Duration,
+    ) -> Result<Value, QmpError> {
         let wait = Wait::new(command, limit);
         self.next_id += 1;
         let id = self.next_id;
@@ -163,9 +176,7 @@ impl Client {
         self.stream
             .set_write_timeout(Some(wait.left()?))
             .map_err(|e| wait.io(e))?;
-        self.stream
-            .write_all(line.as_bytes())
-            .map_err(|e| wait.io(e))?;
+        self.send(line.as_bytes(), fd).map_err(|e| wait.io(e))?;
         loop {
             let mut message = self.message(&wait)?.ok_or_else(|| wait.timeout())?;
             if let Some(event) = event(&mut message) {
@@ -272,6 +283,22 @@ impl Client {
     pub fn balloon(&mut self, bytes: u64, limit: Duration) -> Result<(), QmpError> {
         self.execute("balloon", json!({"value": bytes}), limit)
             .map(drop)
+    }
+
+    fn send(&mut self, line: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+        let Some(fd) = fd else {
+            return self.stream.write_all(line);
+        };
+        // The descriptor goes with the first bytes; there may be more of these.
+        let fds = [fd.as_raw_fd()];
+        let sent = sendmsg::<()>(
+            self.stream.as_raw_fd(),
+            &[io::IoSlice::new(line)],
+            &[ControlMessage::ScmRights(&fds)],
+            MsgFlags::MSG_NOSIGNAL,
+            None,
+        )?;
+        self.stream.write_all(&line[sent..])
     }
 
     fn keep(&mut self, event: Event) {

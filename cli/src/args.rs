@@ -151,6 +151,8 @@ pub(crate) enum Command {
     Dumpxml(commands::dumpxml::DumpXml),
     /// Look at templates: list, show, check, args, explain
     Template(commands::template::Template),
+    /// Print what a VM's guest, or its QEMU, has said
+    Log(commands::log::Log),
     /// Use the serial console of a VM
     Console(commands::console::Console),
     /// Run a command in VMs, all at once

@@ -24,6 +24,7 @@ pub(crate) mod init;
 pub(crate) mod inventory;
 pub(crate) mod keydist;
 pub(crate) mod list;
+pub(crate) mod log;
 pub(crate) mod net;
 pub(crate) mod note;
 pub(crate) mod pool;
@@ -132,6 +133,7 @@ impl Command {
             Self::Template(command) => command.run(context).await,
             Self::Forward(command) => command.run(context).await,
             Self::Net(command) => command.run(context).await,
+            Self::Log(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
             Self::Exec(command) => command.run(context).await,
             Self::SshConfig(command) => command.run(context).await,

@@ -144,7 +144,9 @@ async fn start_then(
             };
             return Err(become_command(login.command(vm.address, &[])).into());
         }
-        (Then::Console, _, [vm, ..]) => super::console::attach(context, vm.number, None).await?,
+        (Then::Console, _, [vm, ..]) => {
+            super::console::attach(context, vm.number, false, None).await?
+        }
         _ => distribute(context, &numbers, root(), timeout).await?,
     };
     Ok(if started == Exit::DONE { went } else { started })

@@ -3,6 +3,7 @@
 //! Owns the choice between text and JSON, colour, progress, questions, and what happens when nobody reads
 //! any more: later output is dropped, and the command goes on to its end and its exit status.
 
+mod log;
 mod progress;
 mod raw;
 mod show;
@@ -10,8 +11,9 @@ mod style;
 mod table;
 mod text;
 
+pub(crate) use log::LogText;
 pub(crate) use progress::{Progress, TICK};
-pub(crate) use raw::RawOutput;
+pub(crate) use raw::{RawOutput, nobody_reads};
 pub(crate) use show::{
     ExecOutcome, ExecReport, Look, Plan, Show, SshConfig, SshHost, compacted_line, disk_line,
     message_line, snapshot_line,
@@ -237,6 +239,13 @@ impl Output {
     /// Something to know, on standard error.
     pub(crate) fn note(&self, text: &str) {
         self.tell(&plain(text));
+    }
+
+    /// The same while the terminal is raw, where a line feed does not go back to the beginning of the line.
+    pub(crate) fn raw_note(&self, text: &str) {
+        self.aside(|| {
+            let _ = write!(io::stderr().lock(), "\r\n{}\r\n", plain(text));
+        });
     }
 
     /// Part of a report that is shown before a question, on standard error.

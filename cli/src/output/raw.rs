@@ -1,7 +1,12 @@
 //! Bytes of a console on their way to standard output.
 
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
 use std::{
     io::{self, Write},
+    os::fd::AsFd,
     thread,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -54,4 +59,24 @@ impl RawOutput {
             _ => Ok(()),
         }
     }
+}
+
+/// Ends when nobody reads standard output any more.
+///
+/// A write would tell, but a guest at its prompt prints nothing: `fvm console 42 | grep -m1 login:` would
+/// wait for ever after the line that it waited for.
+pub(crate) fn nobody_reads() -> io::Result<impl Future<Output = ()>> {
+    let stdout = io::stdout().as_fd().try_clone_to_owned()?;
+    let (gone, closed) = oneshot::channel();
+    thread::spawn(move || {
+        // Errors and hang-ups are reported unasked; a file never has any.
+        let mut watched = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+        while let Err(Errno::EINTR) = poll(&mut watched, PollTimeout::NONE) {}
+        let _ = gone.send(());
+    });
+    Ok(async {
+        if closed.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
 }

@@ -6,7 +6,11 @@ use crate::{
     run::{Ran, status_of},
     terminal::{Terminal, until},
 };
-use fvm_vmm::api::{ApiError, ErrorKind, VmState, routes::CONSOLE_PROTOCOL};
+use fvm_vmm::api::{
+    ApiError, ErrorKind, VmState,
+    console::{ConsoleEvent, Typist, event_frame, output_frame},
+    routes::CONSOLE_PROTOCOL,
+};
 use hyper::{Request, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use nix::{
@@ -22,26 +26,50 @@ use std::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    sync::Notify,
+    sync::mpsc,
 };
 
 /// A guest: what it has read, and how to end it.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct Guest {
     typed: Arc<Mutex<Vec<u8>>>,
-    end: Arc<Notify>,
+    /// What the viewer is told; `None` breaks the connection.
+    tell: mpsc::UnboundedSender<Option<ConsoleEvent>>,
+    told: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Option<ConsoleEvent>>>>,
+    /// How each viewer asked for it.
+    asked: Arc<Mutex<Vec<String>>>,
     /// It takes nothing of what is typed.
     deaf: bool,
     /// It never stops printing.
     chatty: bool,
 }
 
+impl Default for Guest {
+    fn default() -> Self {
+        let (tell, told) = mpsc::unbounded_channel();
+        Self {
+            typed: Arc::default(),
+            tell,
+            told: Arc::new(told.into()),
+            asked: Arc::default(),
+            deaf: false,
+            chatty: false,
+        }
+    }
+}
+
 const REPLAY: &[u8] = b"login: \xff\x1b[1m";
+/// Where the replay begins.
+const POSITION: u64 = 1000;
 
 impl Guest {
     fn daemon(&self) -> Daemon {
         let guest = self.clone();
         Daemon::new(move |request| guest.clone().answer(request))
+    }
+
+    fn tells(&self, event: ConsoleEvent) {
+        self.tell.send(Some(event)).unwrap();
     }
 
     async fn answer(self, request: Request<Incoming>) -> Answer {
@@ -50,6 +78,8 @@ impl Guest {
         }
         assert_eq!(request.uri().path(), "/v1/vms/42/console");
         assert_eq!(request.headers()[header::UPGRADE], CONSOLE_PROTOCOL);
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        self.asked.lock().unwrap().push(query);
         tokio::spawn(async move {
             let upgraded = hyper::upgrade::on(request).await.unwrap();
             self.talk(TokioIo::new(upgraded)).await;
@@ -63,12 +93,22 @@ impl Guest {
 
     async fn talk(self, line: TokioIo<hyper::upgrade::Upgraded>) {
         let (mut keys, mut line) = tokio::io::split(line);
-        line.write_all(REPLAY).await.unwrap();
+        let attached = ConsoleEvent::Attached {
+            position: POSITION,
+            typist: None,
+        };
+        line.write_all(&event_frame(&attached)).await.unwrap();
+        line.write_all(&output_frame(REPLAY)).await.unwrap();
         let mut buffer = [0; 1024];
+        let chat = output_frame(&[b'.'; 4096]);
+        let mut told = self.told.lock().await;
         loop {
             tokio::select! {
-                () = self.end.notified() => return,
-                written = line.write_all(&[b'.'; 4096]), if self.chatty => {
+                event = told.recv() => match event.flatten() {
+                    Some(event) => line.write_all(&event_frame(&event)).await.unwrap(),
+                    None => return,
+                },
+                written = line.write_all(&chat), if self.chatty => {
                     if written.is_err() {
                         return;
                     }
@@ -76,7 +116,7 @@ impl Guest {
                 read = keys.read(&mut buffer), if !self.deaf => match read {
                     Ok(bytes @ 1..) => {
                         self.typed.lock().unwrap().extend_from_slice(&buffer[..bytes]);
-                        if line.write_all(b"<heard>").await.is_err() {
+                        if line.write_all(&output_frame(b"<heard>")).await.is_err() {
                             return;
                         }
                     }
@@ -123,7 +163,7 @@ fn the_end_of_the_vm_ends_the_console() {
     let guest = Guest::default();
     let daemon = guest.daemon();
     let mut terminal = opened(&daemon);
-    guest.end.notify_one();
+    guest.tells(ConsoleEvent::Ended);
     assert_eq!(terminal.end(), 0);
     terminal.shows("the console of VM 42 is closed: stopped");
     assert!(!terminal.is_raw());
@@ -178,6 +218,108 @@ fn a_guest_that_does_not_read_keeps_nobody_from_leaving() {
 }
 
 #[test]
+fn a_terminal_may_change_its_size() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    terminal.signal(Signal::SIGWINCH);
+    terminal.press(b"x");
+    until("the guest has read the key", || guest.heard(b"x"));
+    assert!(terminal.is_raw());
+    terminal.press(b"\x1d");
+    assert_eq!(terminal.end(), 0);
+}
+
+fn root(you: bool) -> Option<Typist> {
+    let user = "root".to_owned();
+    Some(Typist { user, you })
+}
+
+#[test]
+fn who_loses_the_keyboard_is_told() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    guest.tells(ConsoleEvent::Typist { typist: root(true) });
+    guest.tells(ConsoleEvent::Typist {
+        typist: root(false),
+    });
+    terminal.shows("root has taken the keyboard over");
+    let error = ApiError::new(ErrorKind::Refused, "root types on the console of VM 42")
+        .hint("`fvm console 42 --take` takes the keyboard over");
+    guest.tells(ConsoleEvent::Refused { error });
+    terminal.shows("--take");
+    guest.tells(ConsoleEvent::Typist { typist: None });
+    terminal.shows("the keyboard is free");
+    terminal.press(b"\x1d");
+    assert_eq!(terminal.end(), 0);
+    assert_eq!(*guest.asked.lock().unwrap(), ["take=false"]);
+}
+
+#[test]
+fn a_script_whose_input_is_refused_fails() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let error = ApiError::new(ErrorKind::Refused, "root types on the console of VM 42");
+    guest.tells(ConsoleEvent::Refused { error });
+    let ran = finish(daemon.fvm(&["console", "42", "--take"]));
+    assert_eq!(ran.status, 4);
+    assert!(ran.stderr.contains("root types on"), "{ran:?}");
+    assert_eq!(*guest.asked.lock().unwrap(), ["take=true"]);
+}
+
+#[test]
+fn a_daemon_that_comes_back_is_asked_for_what_was_missed() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    guest.tell.send(None).unwrap();
+    terminal.shows("fvmd has gone away");
+    terminal.shows("fvmd is back");
+    terminal.press(b"x");
+    until("the guest has read the key", || guest.heard(b"x"));
+    let missed = POSITION + REPLAY.len() as u64;
+    assert_eq!(
+        *guest.asked.lock().unwrap(),
+        [
+            "take=false".to_owned(),
+            format!("take=false&position={missed}")
+        ]
+    );
+    terminal.press(b"\x1d");
+    assert_eq!(terminal.end(), 0);
+    assert!(!terminal.is_raw());
+}
+
+#[test]
+fn a_daemon_that_stays_away_keeps_nobody_from_leaving() {
+    let guest = Guest::default();
+    let daemon = guest.daemon();
+    let mut terminal = opened(&daemon);
+    std::fs::remove_file(daemon.socket()).unwrap();
+    guest.tell.send(None).unwrap();
+    terminal.shows("fvmd has gone away");
+    terminal.press(b"\x1d");
+    assert_eq!(terminal.end(), 0);
+    assert!(!terminal.is_raw());
+}
+
+#[test]
+fn a_log_is_as_it_was_written_and_harmless_on_a_terminal() {
+    let text = "\u{1b}[1mbooted\r\nlogin: ";
+    let daemon = Daemon::always(move || whole(StatusCode::OK, text));
+    let ran = daemon.run(&["log", "42", "--qemu", "--lines", "5"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, ""));
+    assert_eq!(ran.stdout, text);
+    let mut terminal = Terminal::start(daemon.fvm(&["console", "42", "--log"]));
+    assert_eq!(terminal.end(), 0);
+    terminal.shows("booted\r\nlogin: \r\n");
+    assert!(!terminal.text().contains('\u{1b}'));
+    assert_eq!(daemon.requests(), ["GET /v1/vms/42/log"; 2]);
+    assert_eq!(daemon.run(&["log", "42", "--json"]).status, 2);
+}
+
+#[test]
 fn a_refusal_leaves_the_terminal_alone() {
     let error = ApiError::new(ErrorKind::Refused, "VM 42 is stopped and has no console");
     let daemon = Daemon::always(move || refusal(&error));
@@ -208,7 +350,7 @@ fn in_a_script_the_end_of_input_ends_nothing() {
     // Bytes as they are, also those that are no text.
     assert_eq!(shown, REPLAY);
     assert_eq!(child.try_wait().unwrap(), None);
-    guest.end.notify_one();
+    guest.tells(ConsoleEvent::Ended);
     let ran = Ran::end_of(child);
     assert_eq!(ran.status, 0);
     assert_eq!(ran.stderr, "the console of VM 42 is closed: stopped\n");
@@ -229,7 +371,7 @@ fn in_a_script_every_byte_of_input_goes_to_the_guest() {
         .spawn()
         .unwrap();
     until("the guest has read the file", || guest.heard(&typed));
-    guest.end.notify_one();
+    guest.tells(ConsoleEvent::Ended);
     assert_eq!(status_of(child), 0);
 }
 

@@ -4,6 +4,7 @@
 //! upload (`stream`) and the checked names and numbers that both sides use. It does no I/O, and the
 //! CLI sees nothing else of this crate.
 
+pub mod console;
 mod control;
 mod disk;
 mod doctor;
@@ -21,6 +22,7 @@ pub mod routes;
 mod snapshot;
 pub mod stream;
 mod template;
+mod terminal_text;
 mod vm;
 mod wire;
 
@@ -55,6 +57,7 @@ pub use template::{
     TemplateCheck, TemplateExplanation, TemplateList, TemplateSummary, TemplateText,
     TemplateWarning, VmXml,
 };
+pub use terminal_text::without_control;
 pub use vm::{
     Action, BatchReport, BootReport, CreateVms, DeleteVms, DhcpExchange, MAX_SSH_KEYS_BYTES,
     MAX_USER_DATA_BYTES, NicReport, StartVms, StopMode, StopVms, VmList, VmOutcome, VmReport,

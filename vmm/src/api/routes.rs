@@ -42,7 +42,8 @@
 //! | `GET /v1/forwards` | | `ForwardList` |
 //! | `POST /v1/forwards/add`, `delete` | `AddForward`, `NetPort` | lines, `ForwardReport` |
 //! | `GET /v1/net/leases` | | `LeaseList` |
-//! | `GET /v1/vms/{number}/console` (`Upgrade: fvm-console`) | | bytes both ways |
+//! | `GET /v1/vms/{number}/console?…` (`Upgrade: fvm-console`) | `console::ConsoleQuery` | what is typed to the daemon, `console` frames back |
+//! | `GET /v1/vms/{number}/log?…` | `console::LogQuery` | the log, as it is |
 //! | `GET /v1/vms/{number}/screenshot` | | a PNG |
 //! | `POST /v1/vms/{number}/qmp` | `QmpCommand` | lines, `QmpAnswer` |
 //! | `POST /v1/vms/control` | `ControlVms` | lines, `BatchReport` |
@@ -52,7 +53,10 @@
 //! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
 //! error's HTTP status and an `ApiError` as its body instead.
 
-use super::{ImageName, ProfileName, VmNumber};
+use super::{
+    ImageName, ProfileName, VmNumber,
+    console::{ConsoleQuery, LogQuery, LogSource},
+};
 
 /// `HostReport`
 pub const HOST: &str = "/v1/host";
@@ -217,8 +221,24 @@ pub fn trace(number: VmNumber) -> String {
 }
 
 /// A VM's serial console.
-pub fn console(number: VmNumber) -> String {
-    format!("{VMS}/{number}/console")
+pub fn console(number: VmNumber, query: &ConsoleQuery) -> String {
+    let position = query.position.map(|at| format!("&position={at}"));
+    let position = position.unwrap_or_default();
+    format!("{VMS}/{number}/console?take={}{position}", query.take)
+}
+
+/// A log of a VM.
+pub fn log(number: VmNumber, query: &LogQuery) -> String {
+    let source = match query.source {
+        LogSource::Console => "console",
+        LogSource::Qemu => "qemu",
+    };
+    let lines = query.lines.map(|lines| format!("&lines={lines}"));
+    let lines = lines.unwrap_or_default();
+    format!(
+        "{VMS}/{number}/log?source={source}&follow={}{lines}",
+        query.follow
+    )
 }
 
 /// A VM's disk, lent to its owner.

@@ -37,6 +37,7 @@ mod launch;
 mod leases;
 mod lend;
 mod locks;
+mod log;
 mod machine;
 mod netd;
 mod open;
@@ -66,6 +67,7 @@ pub use caller::Caller;
 pub use console::ConsoleLine;
 pub use doctor::look_at_host;
 pub use export::ExportSource;
+pub use log::{VmLog, first_kept, last_lines};
 pub use owner::name_of as user_name;
 pub use progress::Progress;
 

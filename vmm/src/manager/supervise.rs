@@ -4,30 +4,30 @@
 //! asked for once and from then on followed.
 
 use super::{
-    Manager, boot,
+    Manager, boot, log,
     machine::{Held, Machine, PAUSED_ON_REQUEST, Standing},
 };
 use crate::{
     api::{VmNumber, VmState},
+    paths::VmPaths,
     qemu::{
         ExitCause,
         qmp::{Client, Event, QmpError, Status},
     },
 };
 use std::{
-    fs::OpenOptions,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Weak},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long to wait for an event before looking whether QEMU is still there.
 const EVENT_WAIT: Duration = Duration::from_secs(1);
 /// How long QEMU may take to answer.
 const QMP_TIMEOUT: Duration = Duration::from_secs(10);
-/// A console log that has grown beyond this is begun anew, so that no guest can fill the host's disk.
-const CONSOLE_LOG_LIMIT: u64 = 16 << 20;
+/// How often the logs are looked at, which must not fill the host's disk.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Manager {
     /// Watches a machine until its end, in a thread of its own.
@@ -85,6 +85,7 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
         return;
     };
     let mut last_words = LastWords::default();
+    let mut logs = Logs::new(&paths, number);
     match Client::connect(&paths.events_socket(), QMP_TIMEOUT) {
         Ok(mut events) => {
             let found = events
@@ -98,6 +99,7 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
                 Err(error) => tracing::warn!(vm = %number, %error, "cannot ask for the state"),
             }
             while !has_exited(machine) {
+                logs.limit();
                 match events.next_event(EVENT_WAIT) {
                     Ok(Some(event)) => {
                         tracing::debug!(vm = %number, event = %event.name, data = %event.data, "event");
@@ -105,7 +107,7 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
                         machine.update(|standing| follow_event(standing, &event));
                         blame_host(manager, machine);
                     }
-                    Ok(None) => limit_log(&paths.console_log(), number),
+                    Ok(None) => {}
                     Err(QmpError::Closed { .. }) => break,
                     Err(error) => {
                         tracing::warn!(vm = %number, %error, "the monitor is of no use any more");
@@ -118,6 +120,7 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
     }
     // Without events there is still the process.
     while !has_exited(machine) {
+        logs.limit();
         if let Err(error) = machine.process.wait(EVENT_WAIT) {
             tracing::error!(vm = %number, %error, "cannot wait for QEMU");
             break;
@@ -136,6 +139,34 @@ fn watch(manager: &Weak<Manager>, machine: &Machine) {
 
 fn has_exited(machine: &Machine) -> bool {
     matches!(machine.process.try_wait(), Ok(Some(_)))
+}
+
+/// The logs of a run, which grow.
+#[derive(Debug)]
+struct Logs {
+    number: VmNumber,
+    paths: [PathBuf; 2],
+    looked_at: Instant,
+}
+
+impl Logs {
+    fn new(paths: &VmPaths, number: VmNumber) -> Self {
+        Self {
+            number,
+            paths: [paths.console_log(), paths.qemu_log()],
+            looked_at: Instant::now(),
+        }
+    }
+
+    /// Has them give back their beginnings, if it is time to look.
+    fn limit(&mut self) {
+        if self.looked_at.elapsed() >= LOG_INTERVAL {
+            self.looked_at = Instant::now();
+            for path in &self.paths {
+                log::limit(path, self.number);
+            }
+        }
+    }
 }
 
 /// What the events said of the end, before the end.
@@ -237,19 +268,5 @@ fn why_it_ended(manager: &Manager, machine: &Machine, words: &LastWords, log: &P
     match boot::tail(log).last() {
         Some(line) => format!("{how}; the last it said was: {line}"),
         None => how,
-    }
-}
-
-/// Begins a console log anew once it has grown too long. QEMU appends, so it goes on at the start.
-fn limit_log(log: &Path, number: VmNumber) {
-    let too_long = std::fs::symlink_metadata(log).is_ok_and(|meta| meta.len() > CONSOLE_LOG_LIMIT);
-    if too_long {
-        let cut = OpenOptions::new()
-            .write(true)
-            .open(log)
-            .and_then(|file| file.set_len(0));
-        if let Err(error) = cut {
-            tracing::warn!(vm = %number, %error, "cannot cut a console log short");
-        }
     }
 }

@@ -2,36 +2,41 @@
 //! what is typed.
 //!
 //! Output is read from the log that QEMU itself writes, so that the replay and what follows come from
-//! one place in one order, for any number of viewers. The socket to QEMU is for typing only.
+//! one place in one order, for any number of viewers. The socket to QEMU is for typing only, which one viewer
+//! does at a time: the first who types, until it leaves or another takes the keyboard over.
 
-use super::{Shared, blocking, failure, number};
+use super::{Shared, audit, blocking, failure, number, tail};
 use crate::{
-    api::{ApiError, ErrorKind, routes::CONSOLE_PROTOCOL},
+    api::{
+        ApiError, ErrorKind,
+        console::{self, ConsoleEvent, ConsoleQuery},
+        routes::CONSOLE_PROTOCOL,
+    },
     manager::{Caller, ConsoleLine},
 };
 use axum::{
     body::Body,
-    extract::{ConnectInfo, Path, Request, State},
+    extract::{ConnectInfo, Path, Query, Request, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
+use tail::Tail;
 use tokio::{
-    fs::File,
-    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf, split},
+    sync::mpsc,
 };
 
-/// How long the log may lag behind the line before it is looked at again.
-const LOG_LAG: Duration = Duration::from_millis(25);
-/// More than this much of the log is not replayed.
-const REPLAY_BYTES: u64 = 256 * 1024;
+/// Refusals that may wait to be told.
+const REFUSALS: usize = 4;
 
 pub(super) async fn attach(
     State(manager): Shared,
-    ConnectInfo(_caller): ConnectInfo<Caller>,
+    ConnectInfo(caller): ConnectInfo<Caller>,
     Path(text): Path<String>,
+    query: Result<Query<ConsoleQuery>, QueryRejection>,
     mut request: Request,
 ) -> Response {
     let wants_upgrade = request
@@ -45,7 +50,19 @@ pub(super) async fn attach(
             ));
         return failure(&error);
     }
-    let line = match blocking(move || manager.console(number(&text)?)).await {
+    let Query(query) = match query {
+        Ok(query) => query,
+        Err(error) => return failure(&ApiError::new(ErrorKind::Usage, error.body_text())),
+    };
+    let attached = blocking(move || {
+        let line = manager.console(caller, number(&text)?)?;
+        if query.take {
+            let what = format!("take the keyboard of VM {}", line.vm);
+            audit::recorded(caller, &what, line.claim(true).map(drop))?;
+        }
+        Ok(line)
+    });
+    let line = match attached.await {
         Ok(line) => line,
         Err(error) => return failure(&error),
     };
@@ -54,7 +71,7 @@ pub(super) async fn attach(
         match upgrade.await {
             Ok(connection) => {
                 let vm = line.vm;
-                if let Err(error) = relay(connection, line).await {
+                if let Err(error) = relay(connection, line, query.position).await {
                     tracing::debug!(%vm, %error, "a console viewer went away");
                 }
             }
@@ -70,11 +87,16 @@ pub(super) async fn attach(
 }
 
 /// Carries bytes both ways until the viewer leaves or the VM ends.
-async fn relay(connection: Upgraded, line: ConsoleLine) -> std::io::Result<()> {
+async fn relay(
+    connection: Upgraded,
+    line: ConsoleLine,
+    position: Option<u64>,
+) -> std::io::Result<()> {
     let (typed, shown) = split(TokioIo::new(connection));
     let line = Arc::new(line);
-    let output = show(shown, line.clone());
-    let input = pass_on(typed, line);
+    let (refuse, refusals) = mpsc::channel(REFUSALS);
+    let output = show(shown, &line, position, refusals);
+    let input = pass_on(typed, &line, refuse);
     tokio::pin!(output, input);
     tokio::select! {
         result = &mut output => result,
@@ -86,50 +108,81 @@ async fn relay(connection: Upgraded, line: ConsoleLine) -> std::io::Result<()> {
     }
 }
 
-/// Shows the log from its (recent) beginning on.
+/// Shows the log, and tells who types.
 async fn show(
     mut shown: WriteHalf<TokioIo<Upgraded>>,
-    line: Arc<ConsoleLine>,
+    line: &ConsoleLine,
+    position: Option<u64>,
+    mut refusals: mpsc::Receiver<ApiError>,
 ) -> std::io::Result<()> {
-    let mut log = File::open(&line.log).await?;
-    let length = log.metadata().await?.len();
-    let mut position = log
-        .seek(std::io::SeekFrom::Start(
-            length.saturating_sub(REPLAY_BYTES),
-        ))
-        .await?;
+    let mut log = Tail::open(&line.log, |length| line.begin(length, position)).await?;
+    let mut typists = line.typists();
+    let typist = *typists.borrow_and_update();
+    let attached = ConsoleEvent::Attached {
+        position: log.position(),
+        typist: line.told(typist),
+    };
+    shown.write_all(&console::event_frame(&attached)).await?;
     let mut buffer = vec![0; 16 * 1024];
     loop {
+        if typists.has_changed().unwrap_or(false) {
+            let typist = *typists.borrow_and_update();
+            let event = ConsoleEvent::Typist {
+                typist: line.told(typist),
+            };
+            shown.write_all(&console::event_frame(&event)).await?;
+        }
+        while let Ok(error) = refusals.try_recv() {
+            let event = ConsoleEvent::Refused { error };
+            shown.write_all(&console::event_frame(&event)).await?;
+        }
         // Asked before reading: what was said before the end is then shown for certain.
         let ended = line.has_ended();
         let read = log.read(&mut buffer).await?;
         if read > 0 {
-            position += read as u64;
-            shown.write_all(&buffer[..read]).await?;
-            shown.flush().await?;
+            let frame = console::output_frame(&buffer[..read]);
+            shown.write_all(&frame).await?;
         } else if ended {
+            let frame = console::event_frame(&ConsoleEvent::Ended);
+            shown.write_all(&frame).await?;
             return shown.shutdown().await;
-        } else {
-            tokio::time::sleep(LOG_LAG).await;
-            if log.metadata().await?.len() < position {
-                // It was cut short because it had grown too long.
-                position = log.seek(std::io::SeekFrom::Start(0)).await?;
-            }
+        }
+        shown.flush().await?;
+        if read == 0 {
+            tokio::time::sleep(tail::LAG).await;
         }
     }
 }
 
-/// Passes on what is typed.
+/// Passes on what is typed, as long as this viewer is the one who types.
 async fn pass_on(
     mut typed: ReadHalf<TokioIo<Upgraded>>,
-    line: Arc<ConsoleLine>,
+    line: &ConsoleLine,
+    refuse: mpsc::Sender<ApiError>,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 4096];
+    let mut told = None;
     loop {
         let read = typed.read(&mut buffer).await?;
         if read == 0 {
+            line.let_go();
             return Ok(());
         }
-        line.type_in(&buffer[..read]).await?;
+        match line.claim(false) {
+            Ok(newly) => {
+                if newly {
+                    let what = format!("type on the console of VM {}", line.vm);
+                    audit::recorded(line.caller, &what, Ok(())).map_err(std::io::Error::other)?;
+                }
+                told = None;
+                line.type_in(&buffer[..read]).await?;
+            }
+            // Once, not for every key.
+            Err(error) if told.as_ref() != Some(&error) => {
+                told = Some(error.clone());
+                let _ = refuse.send(error).await;
+            }
+            Err(_) => {}
+        }
     }
 }

@@ -9,6 +9,8 @@ mod console;
 mod download;
 mod lend;
 mod lines;
+mod log;
+mod tail;
 mod upload;
 
 use crate::{
@@ -106,6 +108,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::DELETE_FORWARD, post(delete_forward))
         .route(routes::LEASES, get(leases))
         .route("/v1/vms/{number}/console", get(console::attach))
+        .route("/v1/vms/{number}/log", get(log::read))
         .route("/v1/vms/{number}/disk", get(lend::attach))
         .fallback(|| async {
             failure(&ApiError::new(

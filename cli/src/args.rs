@@ -157,6 +157,8 @@ pub(crate) enum Command {
     Console(commands::console::Console),
     /// Run a command in VMs, all at once
     Exec(commands::exec::Exec),
+    /// Ask the guest agent of a VM: ping, time, set-time, addresses, exec
+    Agent(commands::agent::Agent),
     /// Print VMs for ssh's configuration
     SshConfig(commands::ssh_config::PrintSshConfig),
     /// Print VMs as an inventory of Ansible's

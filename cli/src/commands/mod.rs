@@ -1,5 +1,6 @@
 //! The commands, one file each: their arguments, and what they do with them.
 
+pub(crate) mod agent;
 pub(crate) mod compact;
 pub(crate) mod connect;
 pub(crate) mod console;
@@ -135,6 +136,7 @@ impl Command {
             Self::Net(command) => command.run(context).await,
             Self::Log(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
+            Self::Agent(command) => command.run(context).await,
             Self::Exec(command) => command.run(context).await,
             Self::SshConfig(command) => command.run(context).await,
             Self::Inventory(command) => command.run(context).await,

@@ -50,12 +50,17 @@ impl LogText {
 }
 
 fn shown(bytes: &[u8]) -> Vec<u8> {
+    harmless(bytes).into_bytes()
+}
+
+/// What a guest has printed, line by line, without what a terminal would obey.
+pub(super) fn harmless(bytes: &[u8]) -> String {
     let text = without_control(bytes);
     let lines = text.split_inclusive('\n').map(|line| {
         let end = if line.ends_with('\n') { "\n" } else { "" };
         format!("{}{end}", plain(line.trim_end_matches('\n')))
     });
-    lines.collect::<String>().into_bytes()
+    lines.collect()
 }
 
 #[cfg(test)]

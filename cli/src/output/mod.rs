@@ -19,7 +19,9 @@ pub(crate) use show::{
     message_line, snapshot_line,
 };
 
-use fvm_vmm::api::{Action, ApiError, BatchReport, Event, VmNumber, VmOutcome};
+use fvm_vmm::api::{
+    Action, AgentReport, ApiError, BatchReport, Event, GuestExit, VmNumber, VmOutcome,
+};
 use serde::Serialize;
 use std::{
     cell::{Cell, RefCell},
@@ -113,6 +115,25 @@ impl Output {
         }
         if let Some(error) = &outcome.error {
             self.complain(Some(outcome.vm), error);
+        }
+    }
+
+    /// What a program in a guest printed and complained of: as it is, but on a terminal without what that would obey.
+    pub(crate) fn guest_exit(&self, report: &AgentReport, exit: &GuestExit) {
+        if self.json() {
+            return self.print_json(report);
+        }
+        let text = |text: &str, is_terminal| match is_terminal {
+            true => log::harmless(text.as_bytes()),
+            false => text.to_owned(),
+        };
+        self.print(&text(&exit.stdout, io::stdout().is_terminal()));
+        let complaints = text(&exit.stderr, io::stderr().is_terminal());
+        if !complaints.is_empty() {
+            self.tell(complaints.trim_end_matches('\n'));
+        }
+        if exit.truncated {
+            self.note("the guest agent kept only the beginning of what it printed");
         }
     }
 

@@ -75,7 +75,7 @@ fn several_viewers(host: &LabHost) -> Result<()> {
     };
     let types = |word: &str| host.ok(&format!("printf '\\necho $((6*7))-{word}\\n' > /run/keys"));
     host.ok("mkfifo /run/keys
-         sleep infinity > /run/keys & echo $! > /run/holder
+         sleep infinity > /run/keys 2> /dev/null & echo $! > /run/holder
          fvm console 42 < /run/keys > /run/shown 2> /run/told & echo $! > /run/viewer")?;
     types("first")?;
     shows("/run/shown", "42-first")?;

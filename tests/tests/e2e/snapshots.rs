@@ -20,6 +20,7 @@ fn snapshots_show_one_moment_and_a_restore_goes_back_to_it() -> Result<()> {
     host.ok(&format!(
         "fvm create debian 42,43 && fvm start 42,43 {WAIT}"
     ))?;
+    agent(&host)?;
     ssh(&host, 42, "echo one > /data/mark")?;
     // Not synced: only a guest that is asked to hold still writes it out.
     let taken = take(&host, "42,43 first")?;
@@ -65,6 +66,12 @@ fn snapshots_show_one_moment_and_a_restore_goes_back_to_it() -> Result<()> {
 
     // A guest without an agent is not held still, and that is said.
     ssh(&host, 43, "chmod -x /etc/agent; killall qemu-ga")?;
+    refused(
+        &host,
+        "fvm agent ping 43",
+        4,
+        &["no guest agent runs in it", "qemu-guest-agent"],
+    )?;
     let helpless = host.sh("fvm snapshot create 43 helpless")?;
     let text = said(&helpless);
     ensure!(
@@ -115,4 +122,45 @@ fn snapshots_show_one_moment_and_a_restore_goes_back_to_it() -> Result<()> {
     // A VM's snapshots go with it.
     host.ok("fvm delete 42,43")?;
     host.nothing_left()
+}
+
+/// What users ask the agent of VM 42.
+fn agent(host: &LabHost) -> Result<()> {
+    host.ok("fvm agent ping 42")?;
+    let cards = json(host, "fvm agent addresses 42")?["answer"]["interfaces"].to_string();
+    ensure!(cards.contains("192.168.22.42"), "{cards}");
+
+    // Programs: their two streams, their exit status, a signal that ends them, and one that takes too long.
+    let ran = host.sh("fvm agent exec 42 -- sh -c 'echo out; echo oh >&2; exit 7'")?;
+    ensure!(
+        ran.status.code() == Some(7) && ran.stdout == b"out\n" && ran.stderr == b"oh\n",
+        "{}: {}",
+        ran.status,
+        said(&ran)
+    );
+    let killed = host.sh("fvm agent exec 42 -- sh -c 'kill -9 $$'")?;
+    ensure!(killed.status.code() == Some(137), "{}", said(&killed));
+    let long = host.sh("fvm agent exec 42 --timeout 1s -- sleep 600")?;
+    ensure!(
+        long.status.code() == Some(1) && said(&long).contains("goes on there as process"),
+        "{}",
+        said(&long)
+    );
+    ssh(host, 42, "killall sleep")?;
+    refused(host, "fvm agent exec 42 -- /none", 1, &["/none"])?;
+
+    // A clock that was set wrong, and one that stood still.
+    let ahead_ms = |command: &str| -> Result<i64> {
+        let report = json(host, command)?;
+        report["answer"]["ahead_ms"].as_i64().context("no time")
+    };
+    ssh(host, 42, "date -s 2001-01-01")?;
+    ensure!(ahead_ms("fvm agent time 42")? < -86_400_000);
+    ensure!(ahead_ms("fvm agent set-time 42")?.abs() < 60_000);
+    ssh(host, 42, "date -s 2001-01-01")?;
+    host.ok("fvm pause 42")?;
+    refused(host, "fvm agent ping 42", 4, &["it is paused"])?;
+    host.ok("fvm resume 42")?;
+    ensure!(ahead_ms("fvm agent time 42")?.abs() < 60_000, "still wrong");
+    Ok(())
 }

@@ -4,6 +4,7 @@
 //! upload (`stream`) and the checked names and numbers that both sides use. It does no I/O, and the
 //! CLI sees nothing else of this crate.
 
+mod agent;
 pub mod console;
 mod control;
 mod disk;
@@ -26,6 +27,7 @@ mod terminal_text;
 mod vm;
 mod wire;
 
+pub use agent::{AgentAnswer, AgentReport, AskAgent, GuestExit, GuestInterface};
 pub use control::{Chord, Control, ControlVms, InvalidChord, QmpAnswer, QmpCommand};
 pub use disk::{
     AddDisks, CompactImage, CompactMethod, CompactVms, Compacted, DiskBus, DiskList, DiskReport,

@@ -45,6 +45,7 @@
 //! | `GET /v1/vms/{number}/console?…` (`Upgrade: fvm-console`) | `console::ConsoleQuery` | what is typed to the daemon, `console` frames back |
 //! | `GET /v1/vms/{number}/log?…` | `console::LogQuery` | the log, as it is |
 //! | `GET /v1/vms/{number}/screenshot` | | a PNG |
+//! | `POST /v1/vms/{number}/agent` | `AskAgent` | lines, `AgentReport` |
 //! | `POST /v1/vms/{number}/qmp` | `QmpCommand` | lines, `QmpAnswer` |
 //! | `POST /v1/vms/control` | `ControlVms` | lines, `BatchReport` |
 //! | `GET /v1/vms/{number}/disk` (`Upgrade: fvm-disk`) | | while the connection is open, its owner has its disk at `/dev/fvm/NAME` |
@@ -208,6 +209,11 @@ pub fn boot(number: VmNumber) -> String {
 /// What a VM's screen shows.
 pub fn screenshot(number: VmNumber) -> String {
     format!("{VMS}/{number}/screenshot")
+}
+
+/// `AskAgent` → `AgentReport`
+pub fn agent(number: VmNumber) -> String {
+    format!("{VMS}/{number}/agent")
 }
 
 /// `QmpCommand` → `QmpAnswer`

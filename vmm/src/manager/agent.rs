@@ -21,7 +21,7 @@ use std::{
 };
 
 /// How long an agent may take to answer at all; an emulated guest is slow.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest may take to write its file systems out, and to let them go on.
 const FREEZE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a guest is asked to go on before it is given up.

@@ -61,7 +61,10 @@ impl Manager {
         let machine = self.running(number)?;
         match control {
             Control::Pause => pause(&machine)?,
-            Control::Resume => resume(&machine)?,
+            Control::Resume => {
+                resume(&machine)?;
+                self.set_clock(&host, &machine, &row);
+            }
             Control::Reset => reset(&machine)?,
             Control::Link { up } => plug(&machine, &kept::domain(&host, &row)?, *up)?,
             Control::SendKey { chords } => press(&machine, chords)?,

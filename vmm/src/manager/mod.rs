@@ -8,6 +8,7 @@
 //! Every method here blocks and may be called from any thread that may.
 
 mod agent;
+mod ask_agent;
 mod base;
 mod batch;
 mod boot;

@@ -2,8 +2,8 @@
 
 use crate::{
     api::{
-        AddDisks, AddForward, ApiError, BatchReport, CompactImage, CompactVms, ControlVms,
-        CreateProfile, CreateSnapshots, CreateVms, DeleteVms, ExtendPool, ExtendReport,
+        AddDisks, AddForward, AgentReport, ApiError, BatchReport, CompactImage, CompactVms,
+        ControlVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms, ExtendPool, ExtendReport,
         ForwardReport, ImageCompacted, ImageReport, InitReport, InitRequest, NamedDisks,
         NamedSnapshots, NetPort, NoteVms, ProfileReport, QmpAnswer, RemoveReport, RenameImage,
         RepairPool, RepairReport, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage,
@@ -87,6 +87,7 @@ macro_rules! whole {
 }
 
 whole!(
+    AgentReport,
     ForwardReport,
     InitReport,
     RemoveReport,

@@ -15,11 +15,11 @@ mod upload;
 
 use crate::{
     api::{
-        self, AddDisks, AddForward, ApiError, CompactImage, CompactVms, ControlVms, CreateProfile,
-        CreateSnapshots, CreateVms, DeleteVms, DiskUsageRequest, ErrorKind, ExtendPool,
-        InitRequest, LookAtTemplate, NamedDisks, NamedSnapshots, NetPort, NoteVms, QmpCommand,
-        RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage, VmNumber,
-        routes,
+        self, AddDisks, AddForward, ApiError, AskAgent, CompactImage, CompactVms, ControlVms,
+        CreateProfile, CreateSnapshots, CreateVms, DeleteVms, DiskUsageRequest, ErrorKind,
+        ExtendPool, InitRequest, LookAtTemplate, NamedDisks, NamedSnapshots, NetPort, NoteVms,
+        QmpCommand, RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms,
+        VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -101,6 +101,7 @@ fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/vms/{number}/xml", get(xml))
         .route("/v1/vms/{number}/boot", get(boot))
         .route("/v1/vms/{number}/screenshot", get(screenshot))
+        .route("/v1/vms/{number}/agent", post(ask_agent))
         .route("/v1/vms/{number}/qmp", post(qmp))
         .route("/v1/vms/{number}/trace", get(trace))
         .route(routes::FORWARDS, get(forwards))
@@ -377,6 +378,21 @@ async fn boot(State(manager): Shared, Path(text): Path<String>) -> Response {
 async fn screenshot(State(manager): Shared, Path(text): Path<String>) -> Response {
     match blocking(move || manager.screenshot(number(&text)?)).await {
         Ok(picture) => typed("image/png", Body::from(picture)),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn ask_agent(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(text): Path<String>,
+    json: Result<Json<AskAgent>, JsonRejection>,
+) -> Response {
+    match number(&text).and_then(|vm| Ok((vm, body(json)?))) {
+        Ok((vm, request)) => lines::respond(move |_| {
+            let words = format!("ask the agent of VM {vm}: {}", request.word());
+            audit::recorded(caller, &words, manager.ask_agent(caller, vm, &request))
+        }),
         Err(error) => failure(&error),
     }
 }

@@ -1,5 +1,6 @@
 //! Reports as text. Pure: what it needs to know of the host is in [`Look`].
 
+mod agent;
 mod disk;
 mod doctor;
 mod host;

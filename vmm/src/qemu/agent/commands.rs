@@ -4,12 +4,10 @@ use super::{Agent, MAX_LINE, MAX_WORDS, Result, Wait};
 use crate::qemu::qmp::printable;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The most entries of a list that are looked at: file systems, network cards, addresses.
 const MAX_ENTRIES: usize = 256;
-/// How often a program is asked whether it has ended.
-const EXEC_POLL: Duration = Duration::from_millis(50);
 
 /// Whether the guest's file systems are held still.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,8 +43,12 @@ pub struct Interface {
 pub struct Exec {
     /// Its exit status; none if a signal ended it.
     pub status: Option<i64>,
+    /// The signal that ended it.
+    pub signal: Option<i64>,
     /// What it wrote on its standard output: any bytes, at most as many as one answer carries.
     pub output: Vec<u8>,
+    /// The same of its standard error.
+    pub errors: Vec<u8>,
     /// There was more.
     pub truncated: bool,
 }
@@ -88,9 +90,15 @@ struct ExecAnswer {
 struct ExecStatusAnswer {
     exited: bool,
     exitcode: Option<i64>,
-    out_data: Option<String>,
+    signal: Option<i64>,
+    #[serde(default)]
+    out_data: String,
+    #[serde(default)]
+    err_data: String,
     #[serde(default)]
     out_truncated: bool,
+    #[serde(default)]
+    err_truncated: bool,
 }
 
 impl Agent {
@@ -137,6 +145,11 @@ impl Agent {
             .collect())
     }
 
+    /// What the guest's clock shows: nanoseconds since 1970-01-01 UTC.
+    pub fn time(&mut self, limit: Duration) -> Result<i64> {
+        self.ask("guest-get-time", json!({}), limit)
+    }
+
     /// Sets the guest's clock.
     pub fn set_time(&mut self, now: SystemTime, limit: Duration) -> Result<()> {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -164,31 +177,31 @@ impl Agent {
             .collect())
     }
 
-    /// Runs a program in the guest, as root, and waits for its end; it goes on if that takes too long.
-    pub fn exec(&mut self, path: &str, arguments: &[&str], limit: Duration) -> Result<Exec> {
-        let command = "guest-exec";
-        let end = Instant::now() + limit;
-        let started: ExecAnswer = self.ask(
-            command,
-            json!({"path": path, "arg": arguments, "capture-output": true}),
-            limit,
-        )?;
-        loop {
-            let left = end.saturating_duration_since(Instant::now());
-            let status = "guest-exec-status";
-            let answer: ExecStatusAnswer = self.ask(status, json!({"pid": started.pid}), left)?;
-            if answer.exited {
-                let data = answer.out_data.unwrap_or_default();
-                let output = base64(data.as_bytes())
-                    .ok_or_else(|| Wait::new(status, limit).malformed("output not in base64"))?;
-                return Ok(Exec {
-                    status: answer.exitcode,
-                    output,
-                    truncated: answer.out_truncated,
-                });
-            }
-            std::thread::sleep(EXEC_POLL.min(left));
+    /// Starts a program in the guest, as the agent's user; its process there.
+    pub fn exec(&mut self, path: &str, arguments: &[String], limit: Duration) -> Result<i64> {
+        let arguments = json!({"path": path, "arg": arguments, "capture-output": true});
+        let started: ExecAnswer = self.ask("guest-exec", arguments, limit)?;
+        Ok(started.pid)
+    }
+
+    /// How a program that was started has ended; the agent tells once. `None` if it has not yet.
+    pub fn exec_status(&mut self, pid: i64, limit: Duration) -> Result<Option<Exec>> {
+        let command = "guest-exec-status";
+        let answer: ExecStatusAnswer = self.ask(command, json!({"pid": pid}), limit)?;
+        if !answer.exited {
+            return Ok(None);
         }
+        let bytes = |data: &str| {
+            base64(data.as_bytes())
+                .ok_or_else(|| Wait::new(command, limit).malformed("output not in base64"))
+        };
+        Ok(Some(Exec {
+            status: answer.exitcode,
+            signal: answer.signal,
+            output: bytes(&answer.out_data)?,
+            errors: bytes(&answer.err_data)?,
+            truncated: answer.out_truncated || answer.err_truncated,
+        }))
     }
 
     /// Executes a command whose answer has a shape; what else is in it is passed over.

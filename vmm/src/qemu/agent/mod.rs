@@ -180,7 +180,7 @@ impl Agent {
             }
             scanned = self.buffer.len();
             if scanned > MAX_LINE {
-                return Err(wait.malformed("a line without end"));
+                return Err(wait.malformed("a line of more than 1 MiB"));
             }
             self.read(wait)?;
         }

@@ -60,6 +60,7 @@ fn each_command_has_its_answer() {
         r#"{"return":"frozen"}"#,
         r#"{"return":2}"#,
         r#"{"return":{"paths":[{"path":"/","trimmed":4096,"minimum":0},{"path":"/x","error":"no\nway"}],"new":1}}"#,
+        r#"{"return":1700000000000000000}"#,
         r#"{"return":{}}"#,
         r#"{"return":[{"name":"lo"},{"name":"eth0","hardware-address":"52:54:00:00:00:2a","statistics":{},
             "ip-addresses":[{"ip-address":"192.168.22.42","prefix":24,"ip-address-type":"ipv4"}]}]}"#
@@ -74,6 +75,10 @@ fn each_command_has_its_answer() {
     let trimmed = agent.trim(LIMIT).expect("a list");
     assert_eq!(trimmed[0].result, Ok(4096));
     assert_eq!(trimmed[1].result, Err("no\u{fffd}way".to_owned()));
+    assert_eq!(
+        agent.time(LIMIT).expect("a time"),
+        1_700_000_000_000_000_000
+    );
     agent
         .set_time(std::time::UNIX_EPOCH + Duration::from_secs(1), LIMIT)
         .expect("set");
@@ -83,21 +88,30 @@ fn each_command_has_its_answer() {
 }
 
 #[test]
-fn a_program_is_waited_for() {
+fn a_program_is_asked_for_until_it_has_ended() {
     let mut agent = agent(&[
         r#"{"return":{"pid":7}}"#,
         r#"{"return":{"exited":false}}"#,
-        r#"{"return":{"exited":true,"exitcode":3,"out-data":"Zm9v"}}"#,
+        r#"{"return":{"exited":true,"exitcode":3,"out-data":"Zm9v","err-data":"b2g="}}"#,
+        r#"{"return":{"exited":true,"signal":9,"err-truncated":true}}"#,
+        r#"{"return":{"exited":true,"exitcode":0,"out-data":"Z m"}}"#,
     ]);
-    let ended = agent
-        .exec("/bin/sh", &["-c", "exit 3"], LIMIT)
-        .expect("an end");
+    let arguments = ["-c".to_owned(), "exit 3".to_owned()];
+    let pid = agent.exec("/bin/sh", &arguments, LIMIT).expect("a pid");
+    assert_eq!(agent.exec_status(pid, LIMIT).expect("a state"), None);
     let expected = Exec {
         status: Some(3),
+        signal: None,
         output: b"foo".to_vec(),
+        errors: b"oh".to_vec(),
         truncated: false,
     };
-    assert_eq!(ended, expected);
+    let ended = agent.exec_status(pid, LIMIT).expect("an end");
+    assert_eq!(ended, Some(expected));
+    let killed = agent.exec_status(pid, LIMIT).expect("an end").expect("one");
+    assert_eq!((killed.status, killed.signal), (None, Some(9)));
+    assert!(killed.truncated && killed.output.is_empty());
+    agent.exec_status(pid, LIMIT).expect_err("no base64");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! or fails. So the self-test makes a machine of one page and one processor, runs a few
 //! instructions and checks what they did; and it does so in a child that is killed at a time limit.
 
+use crate::api::KvmOffers;
 use crate::qemu::sys::MappedVm;
 use kvm_ioctls::{Cap, Kvm, VcpuExit};
 use std::fs;
@@ -33,17 +34,6 @@ pub enum KvmHealth {
     Missing,
     /// It is there and does not work, for this reason.
     Fails(String),
-}
-
-/// What the host's KVM offers; asking makes no virtual machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KvmReport {
-    /// The most virtual processors of one machine.
-    pub max_vcpus: u32,
-    /// How many of them are advisable.
-    pub recommended_vcpus: u32,
-    /// Whether guests may themselves use KVM, if the kernel tells.
-    pub nested: Option<bool>,
 }
 
 /// Why KVM could not be asked, or did not do what it should.
@@ -83,17 +73,22 @@ fn call(action: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
     }
 }
 
-/// Asks KVM what it offers.
-pub fn probe() -> Result<KvmReport, KvmError> {
+/// Asks KVM what it offers; asking makes no virtual machine.
+pub fn probe() -> Result<KvmOffers, KvmError> {
     let kvm = open()?;
     let count = |cap| u32::try_from(kvm.check_extension_int(cap)).unwrap_or(0);
     let nested = ["kvm_amd", "kvm_intel"].iter().find_map(|module| {
         let text = fs::read_to_string(format!("/sys/module/{module}/parameters/nested")).ok()?;
         Some(matches!(text.trim(), "1" | "Y"))
     });
-    Ok(KvmReport {
+    Ok(KvmOffers {
+        api_version: API_VERSION as u32,
         max_vcpus: count(Cap::MaxVcpus),
         recommended_vcpus: count(Cap::NrVcpus),
+        memory_slots: count(Cap::NrMemslots),
+        tsc_scaling: count(Cap::TscControl) > 0,
+        tsc_deadline: count(Cap::TscDeadlineTimer) > 0,
+        x2apic: count(Cap::X2ApicApi) > 0,
         nested,
     })
 }

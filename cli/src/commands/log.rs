@@ -3,6 +3,7 @@
 use super::Context;
 use crate::{
     args::one_vm,
+    client::ClientError,
     exit::{self, CommandResult, Exit, wrong_usage},
     output::{LogText, RawOutput, nobody_reads},
     terminal::TerminalError,
@@ -72,10 +73,10 @@ pub(super) async fn print(
             output.write(&text.next(&bytes)).await;
         }
         output.write(&text.rest()).await;
-        Ok(())
+        Ok::<_, ClientError>(())
     };
     tokio::select! {
-        read = read => read.map_err(|error: crate::client::ClientError| error)?,
+        read = read => read?,
         () = output.closed() => {}
         () = unread => {}
     }

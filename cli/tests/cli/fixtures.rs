@@ -106,6 +106,7 @@ pub(crate) fn new_host() -> HostReport {
         kvm: KvmReport {
             works: true,
             detail: "a guest ran".to_owned(),
+            offers: None,
         },
         templates: vec!["linux".to_owned()],
     }

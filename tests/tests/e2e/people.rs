@@ -153,6 +153,11 @@ fn wrong_input_is_told_and_changes_nothing() -> Result<()> {
         ("fvm create debian 43 --memory 900T", 2, &["memory"]),
         ("fvm create debian 43 --cpus 0", 2, &["0"]),
         (
+            "fvm create debian 43 --cpus 256",
+            2,
+            &["256 CPUs", "1 to 255"],
+        ),
+        (
             "fvm create debian 43 --template nonesuch",
             3,
             &["nonesuch", "linux-uefi"],

@@ -66,12 +66,6 @@ fn snapshots_show_one_moment_and_a_restore_goes_back_to_it() -> Result<()> {
 
     // A guest without an agent is not held still, and that is said.
     ssh(&host, 43, "chmod -x /etc/agent; killall qemu-ga")?;
-    refused(
-        &host,
-        "fvm agent ping 43",
-        4,
-        &["no guest agent runs in it", "qemu-guest-agent"],
-    )?;
     let helpless = host.sh("fvm snapshot create 43 helpless")?;
     let text = said(&helpless);
     ensure!(
@@ -154,10 +148,10 @@ fn agent(host: &LabHost) -> Result<()> {
         let report = json(host, command)?;
         report["answer"]["ahead_ms"].as_i64().context("no time")
     };
-    ssh(host, 42, "date -s 2001-01-01")?;
+    ssh(host, 42, "date -s @1000000000")?;
     ensure!(ahead_ms("fvm agent time 42")? < -86_400_000);
     ensure!(ahead_ms("fvm agent set-time 42")?.abs() < 60_000);
-    ssh(host, 42, "date -s 2001-01-01")?;
+    ssh(host, 42, "date -s @1000000000")?;
     host.ok("fvm pause 42")?;
     refused(host, "fvm agent ping 42", 4, &["it is paused"])?;
     host.ok("fvm resume 42")?;

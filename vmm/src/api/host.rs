@@ -101,6 +101,30 @@ pub struct KvmReport {
     pub works: bool,
     /// What the self-test found, in words.
     pub detail: String,
+    /// What KVM offers, if it works.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offers: Option<KvmOffers>,
+}
+
+/// What the host's KVM offers (linux/kvm.h).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvmOffers {
+    /// The version of its interface.
+    pub api_version: u32,
+    /// The most virtual processors of one VM.
+    pub max_vcpus: u32,
+    /// How many of them are advisable.
+    pub recommended_vcpus: u32,
+    /// The most pieces that a VM's memory can have.
+    pub memory_slots: u32,
+    /// Whether a guest's time stamp counter can run at another speed than the host's.
+    pub tsc_scaling: bool,
+    /// Whether guests have timers by the time stamp counter.
+    pub tsc_deadline: bool,
+    /// Whether guests may have more than 255 processors.
+    pub x2apic: bool,
+    /// Whether guests may themselves use KVM, if the kernel tells.
+    pub nested: Option<bool>,
 }
 
 /// The host as fvm sees it.

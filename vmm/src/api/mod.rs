@@ -37,7 +37,8 @@ pub use doctor::{DoctorReport, Finding, Level};
 pub use error::{ApiError, ErrorKind};
 pub use forward::{AddForward, ForwardList, ForwardPlan, ForwardReport, InvalidForward, NetPort};
 pub use host::{
-    Change, HostReport, InitReport, InitRequest, KvmReport, NetworkReport, PoolReport, RemoveReport,
+    Change, HostReport, InitReport, InitRequest, KvmOffers, KvmReport, NetworkReport, PoolReport,
+    RemoveReport,
 };
 pub use image::{
     ExportHeader, ImageList, ImageReport, ImportHeader, PartChecksum, RenameImage, ResizeImage,

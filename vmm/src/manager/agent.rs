@@ -10,7 +10,10 @@ use super::{Manager, Progress, batch::side_by_side, host::Host, kept, machine::M
 use crate::{
     api::{VmNumber, VmState},
     domain::{Channel, Domain},
-    qemu::agent::{Agent, AgentError},
+    qemu::{
+        agent::{Agent, AgentError},
+        args::chardev_id,
+    },
     store::VmRow,
 };
 use std::{
@@ -78,7 +81,7 @@ impl Manager {
             .qmp
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .is_port_open(&channel.alias, QMP_TIMEOUT)
+            .is_port_open(&chardev_id(&channel.alias), QMP_TIMEOUT)
             .map_err(|error| error.to_string())?;
         if !open {
             return Err("no guest agent runs in it".into());

@@ -3,7 +3,7 @@
 use super::{
     Manager, Progress,
     error::{Result, failed},
-    host::Host,
+    host::{Host, check_cpus},
     journal::thin_id,
     kept,
     launch::QemuCache,
@@ -56,6 +56,7 @@ impl Manager {
             template: &template,
             own_template: own_template.map(|text| (&self.paths, text)),
             qemu: Some(&self.qemu),
+            most_cpus: self.most_cpus(),
         };
         let mut new = Vec::with_capacity(numbers.len());
         for &number in numbers {
@@ -142,6 +143,8 @@ pub(super) struct Wanted<'w> {
     pub(super) own_template: Option<(&'w Paths, &'w str)>,
     /// The host's QEMUs. Without the one for a template, the machine type is settled at the first start.
     pub(super) qemu: Option<&'w QemuCache>,
+    /// The most processors that KVM gives a VM, if it works.
+    pub(super) most_cpus: Option<u32>,
 }
 
 /// Everything about one VM, checked.
@@ -154,6 +157,7 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
         template,
         own_template,
         qemu,
+        most_cpus,
     } = *wanted;
     let name = format!("fvm-{}-{number}", image.name);
     let host_number = host.host_number(number)?;
@@ -185,6 +189,7 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
             format!("{cpus} CPUs is not within 1 to {MAX_CPUS}"),
         ));
     }
+    check_cpus(domain.os.arch, cpus, most_cpus)?;
     let capabilities = qemu.and_then(|qemu| qemu.capabilities(domain.os.arch).ok());
     let machine = capabilities.and_then(|qemu| kept::machine(&qemu, &domain.os.machine));
     Ok(NewVm {

@@ -3,7 +3,12 @@
 //! What is shown is what a start would do: the same model, the same layout, the same descriptors
 //! with the same numbers, for the first VM of this host.
 
-use super::{Manager, agent, create, error::Result, host::Host, kept, launch, templates};
+use super::{
+    Manager, agent, create,
+    error::Result,
+    host::{Host, check_cpus},
+    kept, launch, templates,
+};
 use crate::{
     api::{
         ApiError, ElementReport, ErrorKind, LookAtTemplate, QemuOption, QemuVersion,
@@ -180,6 +185,9 @@ impl Manager {
                 error.hint(format!("or say which QEMU: `--qemu {oldest}`"))
             })?,
         };
+        if request.qemu.is_none() {
+            check_cpus(arch, domain.vcpus.max, self.most_cpus())?;
+        }
         let assignment =
             self.example_assignment(&host, vm, name, &domain, &qemu, request.qemu.is_some())?;
         let line = qemu::command_line(&domain, &assignment)

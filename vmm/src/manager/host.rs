@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{
     api::{
-        ApiError, ErrorKind, HostReport, KvmReport, NetworkReport, PoolReport, REPORT_VERSION,
-        VmNumber,
+        ApiError, ErrorKind, HostReport, KvmOffers, KvmReport, NetworkReport, PoolReport,
+        REPORT_VERSION, VmNumber,
     },
     config::Config,
+    domain::Arch,
     kvm::{self, KvmHealth},
     store::{PoolRow, Store, VolumeRow},
 };
@@ -187,6 +188,11 @@ impl Manager {
         store.pool()?.ok_or_else(not_initialised)
     }
 
+    /// The most processors that KVM gives a VM here, if it works.
+    pub(super) fn most_cpus(&self) -> Option<u32> {
+        offers(&self.kvm.health()).map(|offers| offers.max_vcpus)
+    }
+
     /// What there is to say of the host.
     ///
     /// # Errors
@@ -203,6 +209,7 @@ impl Manager {
             kvm: KvmReport {
                 works: matches!(kvm, KvmHealth::Works),
                 detail: describe(&kvm),
+                offers: offers(&kvm),
             },
             templates: templates::names(&self.paths),
         };
@@ -329,22 +336,40 @@ impl Manager {
     }
 }
 
+/// Refuses more processors than KVM gives a VM here: `most`. A guest of another kind of processor is emulated anyhow.
+pub(super) fn check_cpus(arch: Arch, cpus: u32, most: Option<u32>) -> Result<()> {
+    match most {
+        Some(most) if cpus > most && Arch::HOST == Some(arch) => Err(ApiError::new(
+            ErrorKind::HostNotAble,
+            format!("{cpus} processors are too many: KVM on this host gives a VM {most} at most"),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What KVM offers, if it works.
+fn offers(health: &KvmHealth) -> Option<KvmOffers> {
+    matches!(health, KvmHealth::Works)
+        .then(|| kvm::probe().ok())
+        .flatten()
+}
+
 /// What the self-test found, in words.
 pub(super) fn describe(health: &KvmHealth) -> String {
     match health {
-        KvmHealth::Works => match kvm::probe() {
-            Ok(report) => {
-                let nested = match report.nested {
+        KvmHealth::Works => match offers(health) {
+            Some(offers) => {
+                let nested = match offers.nested {
                     Some(true) => "; guests may use KVM themselves",
                     Some(false) => "; guests may not use KVM themselves",
                     None => "",
                 };
                 format!(
-                    "KVM works; up to {} processors for a VM{nested}",
-                    report.max_vcpus
+                    "KVM works; up to {} processors for a VM, {} are advisable{nested}",
+                    offers.max_vcpus, offers.recommended_vcpus
                 )
             }
-            Err(_) => "KVM works".into(),
+            None => "KVM works".into(),
         },
         KvmHealth::Missing => format!("there is no {}", kvm::DEVICE),
         KvmHealth::Fails(reason) => format!("KVM does not work: {reason}"),

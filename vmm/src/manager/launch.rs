@@ -7,7 +7,7 @@
 use super::{
     Manager, Progress, agent, boot,
     error::{Result, failed, file},
-    host::{Host, describe},
+    host::{Host, check_cpus, describe},
     kept,
     machine::Machine,
     netd::place,
@@ -54,6 +54,7 @@ impl Manager {
         let mut domain = kept::domain(host, row)?;
         self.seed_guest(host, row, &mut domain, progress)?;
         check_processors(&domain)?;
+        check_cpus(domain.os.arch, domain.vcpus.max, self.most_cpus())?;
         let (accel, warning) = self.accelerator(domain.os.arch);
         if let Some(warning) = &warning {
             progress.warn(Some(row.number), warning.clone());

@@ -69,6 +69,7 @@ impl Manager {
             template: tried,
             own_template: request.template.as_deref().map(|text| (&self.paths, text)),
             qemu: None,
+            most_cpus: self.most_cpus(),
         };
         plan(&wanted, first, progress)?;
         let hooks = request.hooks.iter();

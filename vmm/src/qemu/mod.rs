@@ -19,6 +19,7 @@ mod spawn;
 pub mod swtpm;
 pub(crate) mod sys;
 pub mod tune;
+mod version;
 
 pub use args::{Argument, ArgumentError, CommandLine, arguments, command_line};
 pub use assignment::{Accel, Assignment, DiskBacking, FirmwareBacking, NicBacking, SocketBacking};

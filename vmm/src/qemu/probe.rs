@@ -1,10 +1,10 @@
 //! What a QEMU binary is and can do: asked once, kept by the caller.
 
 use super::qmp::{Client, QmpError};
+pub use super::version::Version;
 use crate::domain::Arch;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
-use std::fmt;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -18,21 +18,6 @@ pub const OLDEST: Version = Version { major: 7, minor: 2 };
 
 /// How long a probe may take; QEMU answers in some tens of milliseconds.
 const TIME_LIMIT: Duration = Duration::from_secs(30);
-
-/// The version of a QEMU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Version {
-    /// Major.
-    pub major: u32,
-    /// Minor.
-    pub minor: u32,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.major, self.minor)
-    }
-}
 
 /// A machine type of a QEMU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

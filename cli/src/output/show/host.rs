@@ -163,6 +163,7 @@ mod tests {
             kvm: KvmReport {
                 works: false,
                 detail: "/dev/kvm is missing".to_owned(),
+                offers: None,
             },
             templates: vec!["linux".to_owned(), "linux-uefi".to_owned()],
         };

@@ -1,7 +1,6 @@
 //! What QEMU is asked and told about its devices.
 
 use super::{Client, QmpError, Wait};
-use crate::qemu::args::chardev_id;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -39,12 +38,11 @@ impl Client {
             .cloned())
     }
 
-    /// Whether a program in the guest has the port open that is the device `alias`; not, where there is none.
-    pub fn is_port_open(&mut self, alias: &str, limit: Duration) -> Result<bool, QmpError> {
+    /// Whether a program in the guest has the port open whose character device is `id`; not, where there is none.
+    pub fn is_port_open(&mut self, id: &str, limit: Duration) -> Result<bool, QmpError> {
         let reply = self.execute("query-chardev", json!({}), limit)?;
         let devices = reply.as_array().map(Vec::as_slice).unwrap_or_default();
-        let id = chardev_id(alias);
-        let found = devices.iter().find(|device| device["label"] == *id);
+        let found = devices.iter().find(|device| device["label"] == id);
         Ok(found.is_some_and(|device| device["frontend-open"] == true))
     }
 }

@@ -12,7 +12,7 @@ mod disks;
 mod tests;
 mod tuning;
 
-use super::probe::Version;
+use super::version::Version;
 use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, UnixAddr, connect, sendmsg,
     setsockopt, socket, sockopt,

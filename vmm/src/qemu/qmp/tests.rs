@@ -160,7 +160,9 @@ fn only_a_port_that_qemu_calls_open_is() {
     let mut client = client(&answers.each_ref().map(String::as_str));
     for expected in [true, false, false] {
         assert_eq!(
-            client.is_port_open("channel0", LIMIT).expect("an answer"),
+            client
+                .is_port_open("charchannel0", LIMIT)
+                .expect("an answer"),
             expected
         );
     }

@@ -209,6 +209,21 @@ fn a_disk_is_whole_wherever_an_operation_on_it_is_killed() -> Result<()> {
         let after = sizes(&host)?;
         ensure!(after == (larger, larger), "killed at {point}: {after:?}");
     }
+    for point in ["disk/begun", "disk/committed", "disk/settled"] {
+        killed(&host, point, "fvm disk add 42 data --size 16M")?;
+        let expected = if point == "disk/begun" { "0" } else { "1" };
+        let there = host.ok("fvm disk list 42 --json | jq '.disks | length'")?;
+        ensure!(there == expected, "killed at {point}: {there} disks");
+        host.ok(&format!("[ {there} = 0 ] || fvm disk remove 42 data"))?;
+    }
+    for point in ["disk/unplugged", "delete/discarded", "delete/committed"] {
+        host.ok("[ -n \"$(fvm disk list 42 --json | jq '.disks[]')\" ] || fvm disk add 42 data --size 16M")?;
+        killed(&host, point, "fvm disk remove 42 data")?;
+        // Until its volume is marked nothing has been promised.
+        let expected = if point == "disk/unplugged" { "1" } else { "0" };
+        let there = host.ok("fvm disk list 42 --json | jq '.disks | length'")?;
+        ensure!(there == expected, "killed at {point}: {there} disks");
+    }
     let snapshots = "sqlite3 -readonly /var/lib/fvm/state.db 'SELECT count(*) FROM snapshot'";
     let points_of_snapshot = points(&host, "snapshot/")?;
     for point in &points_of_snapshot {

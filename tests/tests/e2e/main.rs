@@ -102,7 +102,7 @@ fn is_as_before(host: &LabHost, before: &str, what: &str) -> Result<()> {
 /// files.
 fn fingerprint(host: &LabHost) -> Result<String> {
     host.ok(
-        "for table in setting volume image vm nic run snapshot pending forward seed; do
+        "for table in setting volume image vm disk nic run snapshot pending forward seed; do
              [ ! -e /var/lib/fvm/state.db ] || sqlite3 -readonly /var/lib/fvm/state.db \"SELECT '$table', * FROM $table\"
          done
          # The pool without its counters, which go on when an import is undone.

@@ -2,7 +2,12 @@
 //!
 //! Each command's own arguments stand beside the command, in `commands`.
 
-use crate::{client::Client, commands, exit, output::Wishes};
+use crate::{
+    client::Client,
+    commands, exit,
+    output::Wishes,
+    vm_names::{self, VmNames},
+};
 use clap::{Parser, Subcommand};
 use fvm_vmm::api::{ApiError, SOCKET_PATH, VmNumber, VmSet};
 use std::path::PathBuf;
@@ -21,7 +26,7 @@ A day with fvm:
   fvm ssh 42
   fvm delete 42
 
-NUM is one VM (42), several (42,44), a range (50-59), or any mix of them; base is the VM that edits an image itself.
+NUM is one VM (42), several (42,44), a range (50-59), or any mix of them, or all of a group (@web); base is the VM that edits an image itself.
 
 Exit status: 0 done, 1 it failed, 2 wrong usage, 3 not found, 4 refused (not yours, its state, a limit), \
 5 the host is not able (no daemon, no pool), 70 a bug in fvm. When several VMs fail for different \
@@ -130,6 +135,18 @@ pub(crate) enum Command {
     Screenshot(commands::screenshot::Screenshot),
     /// Delete VMs with their disks, without a question
     Delete(commands::delete::Delete),
+    /// Make and start the VMs of a lab file
+    Up(commands::lab::Up),
+    /// Delete the VMs of a lab file
+    Down(commands::lab::Down),
+    /// Show what `fvm up` would do
+    Diff(commands::lab::Diff),
+    /// Show what users have and may have: VMs, memory, disks
+    Quota(commands::quota::Quota),
+    /// Give VMs their time to live again, or another one
+    Renew(commands::renew::Renew),
+    /// Bring VMs back whose time to live is over
+    Undelete(commands::renew::Undelete),
     /// Say something about VMs, which the list shows
     #[command(visible_aliases = ["edit-note", "edit_note"])]
     Note(commands::note::EditNote),
@@ -191,15 +208,15 @@ pub(crate) enum Command {
 /// The VMs that a command is for.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Vms {
-    /// VM numbers: 42, 42,44, 50-59 or base
+    /// VM numbers: 42, 42,44, 50-59 or base; @web for all of the group web
     #[arg(value_name = "NUM", required = true)]
-    sets: Vec<VmSet>,
+    sets: Vec<VmNames>,
 }
 
 impl Vms {
     /// All of them, as one set.
-    pub(crate) fn union(self) -> Result<VmSet, ApiError> {
-        VmSet::union(self.sets).map_err(|error| exit::wrong_vms(&error))
+    pub(crate) async fn resolve(self, client: &Client) -> Result<VmSet, ApiError> {
+        vm_names::resolve(self.sets, client).await
     }
 }
 
@@ -248,7 +265,12 @@ mod tests {
             let Command::Stop(stop) = Args::try_parse_from(line).unwrap().command else {
                 panic!("not a stop");
             };
-            let set = stop.vms.union().unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            // Nobody is asked about numbers.
+            let client = Client::new("/nowhere".into());
+            let set = runtime.block_on(stop.vms.resolve(&client)).unwrap();
             assert_eq!(set.numbers(), [42, 43, 44].map(VmNumber::new));
         }
     }

@@ -10,7 +10,8 @@ use clap_complete::{
     engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter},
 };
 use fvm_vmm::api::{
-    HostReport, ImageList, ProfileList, SOCKET_PATH, VmList, VmNumber, VmReport, VmState, routes,
+    GroupName, HostReport, ImageList, ProfileList, SOCKET_PATH, VmList, VmNumber, VmReport,
+    VmState, routes,
 };
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeSet, env, ffi::OsStr, path::PathBuf, time::Duration};
@@ -64,6 +65,7 @@ fn completed(command: Command, parent: &str) -> Command {
             "name" if parent == "profile" && name != "create" => {
                 arg.add(ArgValueCompleter::new(profiles))
             }
+            "group" => arg.add(ArgValueCompleter::new(groups)),
             "template" => arg.add(ArgValueCompleter::new(templates)),
             _ => arg,
         })
@@ -79,6 +81,8 @@ enum Numbers {
     Idle,
     /// VMs that run.
     Up,
+    /// VMs whose time to live is over.
+    Expired,
     /// All VMs.
     All,
 }
@@ -88,6 +92,7 @@ impl Numbers {
         match command {
             "create" => Self::Free,
             "start" => Self::Idle,
+            "undelete" => Self::Expired,
             "stop" | "console" | "ssh" | "exec" | "scp" | "rsync" | "keydist" => Self::Up,
             "pause" | "resume" | "reset" | "link" | "send-key" | "screenshot" | "qmp" => Self::Up,
             _ => Self::All,
@@ -99,7 +104,8 @@ impl Numbers {
         match self {
             Self::Free => false,
             Self::Idle => idle,
-            Self::Up => !idle && vm.state != VmState::Deleting,
+            Self::Up => vm.state.is_active(),
+            Self::Expired => vm.state == VmState::Expired,
             Self::All => true,
         }
     }
@@ -114,9 +120,10 @@ impl ValueCompleter for Numbers {
             ask::<HostReport>(routes::HOST).map_or_else(Vec::new, |host| free(&host, &list))
         } else {
             let fitting = list.vms.iter().filter(|vm| self.fits(vm));
-            fitting
-                .map(|vm| (vm.number.to_string(), format!("{}, {}", vm.image, vm.state)))
-                .collect()
+            let numbers =
+                fitting.map(|vm| (vm.number.to_string(), format!("{}, {}", vm.image, vm.state)));
+            let groups = group_names(&list).map(|group| (format!("@{group}"), "group".to_owned()));
+            numbers.chain(groups).collect()
         };
         number_candidates(&current.to_string_lossy(), &offered)
     }
@@ -139,7 +146,11 @@ fn free(host: &HostReport, list: &VmList) -> Vec<(String, String)> {
 
 /// The candidates for what is typed so far, `42,5` or `50-`: its last number is completed.
 fn number_candidates(typed: &str, offered: &[(String, String)]) -> Vec<CompletionCandidate> {
-    let at = typed.rfind([',', '-']).map_or(0, |at| at + 1);
+    // A group stands alone, and its name may have a dash.
+    let at = match typed.starts_with('@') {
+        true => 0,
+        false => typed.rfind([',', '-']).map_or(0, |at| at + 1),
+    };
     let (before, last) = typed.split_at(at);
     // The end of a range comes after its start.
     let start: Option<u32> = before
@@ -184,6 +195,18 @@ fn profiles(current: &OsStr) -> Vec<CompletionCandidate> {
     )
 }
 
+fn groups(current: &OsStr) -> Vec<CompletionCandidate> {
+    let list = ask::<VmList>(routes::VMS);
+    let names = list.iter().flat_map(group_names);
+    matching(current, names.map(|group| (group.to_string(), "group")))
+}
+
+/// The groups that have VMs, each once.
+fn group_names(list: &VmList) -> impl Iterator<Item = &GroupName> {
+    let names: BTreeSet<_> = list.vms.iter().filter_map(|vm| vm.group.as_ref()).collect();
+    names.into_iter()
+}
+
 /// Shipped templates, and files.
 fn templates(current: &OsStr) -> Vec<CompletionCandidate> {
     let host = ask::<HostReport>(routes::HOST);
@@ -224,7 +247,7 @@ mod tests {
     use super::*;
 
     fn offered() -> Vec<(String, String)> {
-        ["20", "42", "43", "142", "base"]
+        ["20", "42", "43", "142", "base", "@web-1"]
             .map(|number| (number.to_owned(), "debian, running".to_owned()))
             .into()
     }
@@ -242,6 +265,7 @@ mod tests {
         assert_eq!(shown("42-"), ["42-43", "42-142"]);
         assert_eq!(shown("20,42-1"), ["20,42-142"]);
         assert_eq!(shown("b"), ["base"]);
+        assert_eq!(shown("@web-"), ["@web-1"]);
         assert!(shown("9").is_empty());
     }
 

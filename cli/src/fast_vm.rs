@@ -4,7 +4,7 @@
 //! another meaning (`ssh 42 SCRIPT`), they count only for who calls the program by fast-vm's names, to which the
 //! package links it. docs/fast-vm.md has all of them.
 
-use fvm_vmm::api::VmSet;
+use crate::vm_names::VmNames;
 use std::{
     ffi::{OsStr, OsString},
     path::Path,
@@ -71,7 +71,7 @@ fn is(word: &OsStr, text: &str) -> bool {
 /// True for what names VMs.
 fn names_vms(word: &OsStr) -> bool {
     word.to_str()
-        .is_some_and(|text| text.parse::<VmSet>().is_ok())
+        .is_some_and(|text| text.parse::<VmNames>().is_ok())
 }
 
 /// What means nothing else.

@@ -287,6 +287,8 @@ mod tests {
             pid: None,
             accelerator: None,
             created_at_s: 0,
+            lifetime: None,
+            group: None,
             used_at_s: 0,
             note: Note::default(),
             started_at_s: None,

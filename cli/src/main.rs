@@ -16,6 +16,7 @@ mod fast_vm;
 mod fetch;
 mod hook;
 mod keys;
+mod lab_file;
 mod origin;
 mod output;
 mod part_files;
@@ -25,6 +26,7 @@ mod ssh;
 mod template;
 mod terminal;
 mod units;
+mod vm_names;
 mod wait;
 
 use args::Args;

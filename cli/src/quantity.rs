@@ -2,7 +2,7 @@
 //!
 //! Units are powers of 1024, in both directions: `6G` and `6GiB` are the same.
 
-use fvm_vmm::api::DiskSize;
+use fvm_vmm::api::{DiskSize, TTL_S};
 use std::{fmt, str::FromStr, time::Duration};
 
 /// A number of bytes.
@@ -21,6 +21,9 @@ pub(crate) enum InvalidQuantity {
     /// Not a size of memory.
     #[error("'{0}' is not an amount of memory: use whole MiB (512) or a unit (512M, 4G)")]
     Memory(String),
+    /// Not a time to live.
+    #[error("'{0}' is not a time to live: use minutes, hours, days or weeks (30m, 8h, 7d, 2w)")]
+    TimeToLive(String),
     /// Not a duration.
     #[error("'{0}' is not a duration: use seconds (90) or a unit (90s, 5m, 1h)")]
     Duration(String),
@@ -142,6 +145,23 @@ impl fmt::Display for Seconds {
     }
 }
 
+/// Reads how long a VM is to be kept, in seconds: `30m`, `8h`, `7d`, `2w`.
+pub(crate) fn time_to_live(text: &str) -> Result<u64, InvalidQuantity> {
+    let invalid = || InvalidQuantity::TimeToLive(text.to_owned());
+    let (number, unit) = split(text).ok_or_else(invalid)?;
+    let factor = match unit {
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        "w" => 604_800,
+        _ => return Err(invalid()),
+    };
+    number
+        .checked_mul(factor)
+        .filter(|seconds| TTL_S.contains(seconds))
+        .ok_or_else(invalid)
+}
+
 /// How long something has been going on, roughly: `12s`, `5m 3s`, `2h 10m`, `3d 4h`.
 pub(crate) fn rough_duration(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
@@ -237,6 +257,21 @@ mod tests {
         }
         for text in ["", "0", "0s", "-1", "1.5s", "5 parsecs", "9999999999h"] {
             assert!(text.parse::<Seconds>().is_err(), "{text} was accepted");
+        }
+    }
+
+    #[test]
+    fn times_to_live_are_read() {
+        for (text, seconds) in [
+            ("1m", 60),
+            ("8h", 28_800),
+            ("7d", 604_800),
+            ("2w", 1_209_600),
+        ] {
+            assert_eq!(time_to_live(text), Ok(seconds), "{text}");
+        }
+        for text in ["", "8", "0h", "1s", "-8h", "1.5h", "999w", "9999999999999w"] {
+            assert!(time_to_live(text).is_err(), "{text} was accepted");
         }
     }
 

@@ -176,9 +176,11 @@ impl Wait {
         let (state, leased, address) = (boot.vm.state, boot.has_lease, boot.vm.address);
         self.boot = Some(boot);
         match state {
-            VmState::Stopped | VmState::Crashed | VmState::Stopping | VmState::Deleting => {
-                return Err(self.ended(state));
-            }
+            VmState::Stopped
+            | VmState::Crashed
+            | VmState::Stopping
+            | VmState::Expired
+            | VmState::Deleting => return Err(self.ended(state)),
             VmState::Starting | VmState::Running | VmState::Paused => {}
         }
         match self.goal {
@@ -202,6 +204,7 @@ impl Wait {
         let (number, before) = (self.number, self.goal.before());
         let happened = match state {
             VmState::Crashed => "crashed",
+            VmState::Expired => "expired",
             VmState::Deleting => "was deleted",
             VmState::Stopping => "was told to stop",
             _ => "stopped",

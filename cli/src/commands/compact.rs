@@ -28,7 +28,7 @@ pub(crate) struct Compact {
 impl Compact {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         let request = CompactVms {
-            vms: self.vms.union()?,
+            vms: self.vms.resolve(&context.client).await?,
             zeros_only: self.zeros,
         };
         let what = format!("compacting the disks of {}", request.vms);

@@ -4,6 +4,7 @@ use super::Context;
 use crate::{
     args::Vms,
     exit::{CommandResult, wrong_usage},
+    vm_names::VmNames,
 };
 use fvm_vmm::api::{Chord, Control, ControlVms, VmSet, routes};
 
@@ -57,9 +58,9 @@ Examples:
   fvm link 42 down
   fvm link 50-59 up")]
 pub(crate) struct Link {
-    /// VM numbers: 42, 42,44 or 50-59
+    /// VM numbers: 42, 42,44 or 50-59; @web for all of the group web
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// In or out
     #[arg(value_name = "up|down")]
     state: Cable,
@@ -86,9 +87,9 @@ Examples:
   fvm send-key 42 r o o t enter
   fvm send-key 50-59 esc")]
 pub(crate) struct SendKey {
-    /// VM numbers: 42, 42,44 or 50-59
+    /// VM numbers: 42, 42,44 or 50-59; @web for all of the group web
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// Keys, or chords of keys
     #[arg(value_name = "KEYS", required = true)]
     chords: Vec<Chord>,
@@ -96,19 +97,37 @@ pub(crate) struct SendKey {
 
 impl Pause {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        control(context, self.vms.union()?, Control::Pause, "pausing").await
+        control(
+            context,
+            self.vms.resolve(&context.client).await?,
+            Control::Pause,
+            "pausing",
+        )
+        .await
     }
 }
 
 impl Resume {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        control(context, self.vms.union()?, Control::Resume, "resuming").await
+        control(
+            context,
+            self.vms.resolve(&context.client).await?,
+            Control::Resume,
+            "resuming",
+        )
+        .await
     }
 }
 
 impl Reset {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        control(context, self.vms.union()?, Control::Reset, "resetting").await
+        control(
+            context,
+            self.vms.resolve(&context.client).await?,
+            Control::Reset,
+            "resetting",
+        )
+        .await
     }
 }
 
@@ -117,7 +136,7 @@ impl Link {
         let up = matches!(self.state, Cable::Up);
         control(
             context,
-            self.vms,
+            self.vms.resolve(&context.client).await?,
             Control::Link { up },
             "setting the cable of",
         )
@@ -137,7 +156,7 @@ impl SendKey {
         let chords = self.chords;
         control(
             context,
-            self.vms,
+            self.vms.resolve(&context.client).await?,
             Control::SendKey { chords },
             "pressing keys of",
         )

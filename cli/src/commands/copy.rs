@@ -4,8 +4,8 @@ use super::{
     Context,
     each::{all_running, run_for_each},
 };
-use crate::{exit::CommandResult, ssh::Login};
-use fvm_vmm::api::{ApiError, ErrorKind, VmReport, VmSet};
+use crate::{exit::CommandResult, ssh::Login, vm_names::VmNames};
+use fvm_vmm::api::{ApiError, ErrorKind, VmReport};
 use std::{
     ffi::OsString,
     os::unix::ffi::{OsStrExt, OsStringExt},
@@ -55,9 +55,9 @@ struct Copy {
     /// The user to log in as
     #[arg(short, value_name = "USER", default_value = "root")]
     login: String,
-    /// VM numbers: 42, 42,44 or 50-59
+    /// VM numbers: 42, 42,44 or 50-59; @web for all of the group web
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// What to copy, and last where to; vm:PATH is a path in the VM
     #[arg(value_name = "PATH", required = true, num_args = 2.., trailing_var_arg = true)]
     paths: Vec<OsString>,
@@ -94,6 +94,7 @@ impl Copy {
         context: &Context<'_>,
         program: impl Fn(&Login) -> Command,
     ) -> CommandResult {
+        let set = self.vms.resolve(&context.client).await?;
         let in_vm = |path: &OsString| path.as_bytes().starts_with(VM);
         let usage =
             |message: &str, hint: &str| Err(ApiError::new(ErrorKind::Usage, message).hint(hint));
@@ -103,7 +104,7 @@ impl Copy {
                 "write vm: before those that are: `fvm scp 42 file vm:/root/`",
             );
         }
-        let many = self.vms.numbers().len() > 1;
+        let many = set.numbers().len() > 1;
         let last = self.paths.last();
         if many && last.is_some_and(|last| !in_vm(last) && !last.to_string_lossy().contains("{}")) {
             return usage(
@@ -111,13 +112,13 @@ impl Copy {
                 "{} in the last path stands for the VM's number: `fvm scp 42,43 vm:/etc/hosts hosts-{}`",
             );
         }
-        let vms = all_running(context, &self.vms).await?;
+        let vms = all_running(context, &set).await?;
         let login = Login {
             jump: context.client.jump(),
             user: self.login,
             key: self.identity,
         };
-        let what = format!("copying with {}", self.vms);
+        let what = format!("copying with {set}");
         run_for_each(context, &vms, &what, |vm| {
             let mut command = program(&login);
             let last = self.paths.len() - 1;

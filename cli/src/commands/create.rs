@@ -2,14 +2,13 @@
 
 use super::Context;
 use crate::{
-    args::Vms,
-    exit::{CommandResult, Exit},
+    exit::{self, CommandResult, Exit},
     hook::Hook,
-    quantity::Mebibytes,
+    quantity::{Mebibytes, time_to_live},
     seed, template,
 };
 use fvm_vmm::api::{
-    ApiError, BatchReport, CreateVms, DeleteVms, HookKind, ImageName, VmSet, routes,
+    ApiError, BatchReport, CreateVms, DeleteVms, GroupName, HookKind, ImageName, VmSet, routes,
 };
 use std::path::PathBuf;
 
@@ -27,16 +26,22 @@ nothing is created. docs/fast-vm.md says what it is told.
 
 Examples:
   fvm create debian 42
+  fvm create debian 50-59 --group web   then: fvm start @web --wait ssh
   fvm create debian 50-59 --memory 1G --cpus 2
   fvm create debian 43 --template ./my-domain.xml
+  fvm create debian 46 --ttl 8h         deleted by itself, a day after it has expired
   fvm create debian 45 --ssh-key ~/.ssh/id_ed25519.pub --user-data setup.yaml
   fvm create web 44                     by a profile (see `fvm profile`)
   fvm create debian base                a VM on the image itself, to change it")]
 pub(crate) struct Create {
     /// The image to make them of (see `fvm image list`), or a profile (see `fvm profile list`)
     image: ImageName,
-    #[command(flatten)]
-    vms: Vms,
+    /// VM numbers: 42, 42,44, 50-59 or base
+    #[arg(value_name = "NUM", required = true)]
+    sets: Vec<VmSet>,
+    /// Make them into this group, for `fvm start @GROUP` and all other commands
+    #[arg(long, value_name = "GROUP")]
+    group: Option<GroupName>,
     /// A shipped template (see `fvm status`) or a domain XML file, instead of the image's
     #[arg(short, long, value_name = "NAME|FILE")]
     template: Option<String>,
@@ -46,6 +51,9 @@ pub(crate) struct Create {
     /// Virtual processors instead of the template's
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     cpus: Option<u32>,
+    /// Keep them only so long: 30m, 8h, 7d, 2w (see `fvm renew`)
+    #[arg(long, value_name = "TIME", value_parser = time_to_live)]
+    ttl: Option<u64>,
     /// What cloud-init in the guests is to do (see docs/cloud-init.md)
     #[arg(long, value_name = "FILE")]
     user_data: Option<PathBuf>,
@@ -64,10 +72,12 @@ impl Create {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         let request = CreateVms {
             image: self.image,
-            vms: self.vms.union()?,
+            vms: VmSet::union(self.sets).map_err(|error| exit::wrong_vms(&error))?,
             template: template::to_send(self.template)?,
             memory_mib: self.memory.map(|memory| memory.0),
             cpus: self.cpus,
+            group: self.group,
+            ttl_s: self.ttl,
             user_data: seed::user_data(self.user_data.as_deref())?,
             ssh_keys: seed::keys(&self.ssh_key)?,
         };
@@ -75,16 +85,25 @@ impl Create {
             Some(file) => Some(Hook::named(HookKind::Create, file)?),
             None => None,
         };
-        let what = format!("creating {} from {}", request.vms, request.image);
-        let report = context.batch(routes::CREATE, &request, &what).await?;
-        if !self.no_hooks
-            && let Err(error) = run_hooks(context, hook.as_ref(), &report).await
-        {
-            return Err(undo(context, request.vms, error).await);
-        }
+        let report = make(context, &request, hook.as_ref(), !self.no_hooks).await?;
         context.out.batch(&report);
         Ok(Exit::of_batch(&report))
     }
+}
+
+/// Makes VMs and runs their hooks: one that is named, or their own.
+pub(super) async fn make(
+    context: &Context<'_>,
+    request: &CreateVms,
+    named: Option<&Hook>,
+    hooks: bool,
+) -> Result<BatchReport, ApiError> {
+    let what = format!("creating {} from {}", request.vms, request.image);
+    let report = context.batch(routes::CREATE, request, &what).await?;
+    if hooks && let Err(error) = run_hooks(context, named, &report).await {
+        return Err(undo(context, request.vms.clone(), error).await);
+    }
+    Ok(report)
 }
 
 /// Runs each VM's hook; those of profiles and images are not for the base VM, whose disk is the image's.

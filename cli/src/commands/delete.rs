@@ -7,7 +7,7 @@ use crate::{
     hook::Hook,
     keys::KnownHosts,
 };
-use fvm_vmm::api::{BatchReport, DeleteVms, HookKind, VmReport, routes};
+use fvm_vmm::api::{ApiError, BatchReport, DeleteVms, HookKind, VmReport, routes};
 use std::{net::Ipv4Addr, path::PathBuf};
 
 /// Arguments of `fvm delete`.
@@ -36,22 +36,33 @@ pub(crate) struct Delete {
 impl Delete {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         let request = DeleteVms {
-            vms: self.vms.union()?,
+            vms: self.vms.resolve(&context.client).await?,
             force: self.force,
         };
         let hook = match &self.hook {
             Some(file) => Some(Hook::named(HookKind::Delete, file)?),
             None => None,
         };
-        let what = format!("deleting {}", request.vms);
-        let mut report = context.batch(routes::DELETE, &request, &what).await?;
-        forget_host_keys(context, &report);
-        if !self.no_hooks {
-            run_hooks(context, hook.as_ref(), &mut report).await;
-        }
+        let report = delete(context, &request, hook.as_ref(), !self.no_hooks).await?;
         context.out.batch(&report);
         Ok(Exit::of_batch(&report))
     }
+}
+
+/// Deletes VMs, forgets their host keys and runs their hooks: one that is named, or their own.
+pub(super) async fn delete(
+    context: &Context<'_>,
+    request: &DeleteVms,
+    named: Option<&Hook>,
+    hooks: bool,
+) -> Result<BatchReport, ApiError> {
+    let what = format!("deleting {}", request.vms);
+    let mut report = context.batch(routes::DELETE, request, &what).await?;
+    forget_host_keys(context, &report);
+    if hooks {
+        run_hooks(context, named, &mut report).await;
+    }
+    Ok(report)
 }
 
 /// Takes the host keys of VMs that are gone from the user's `known_hosts`: the next VM of the number has others.

@@ -68,15 +68,22 @@ impl Show for EachReport {
 /// A VM that somebody can log in to, or why not.
 pub(super) async fn running(context: &Context<'_>, number: VmNumber) -> Result<VmReport, ApiError> {
     let vm: VmReport = context.client.get(&routes::vm(number)).await?;
-    if matches!(
-        vm.state,
-        VmState::Stopped | VmState::Crashed | VmState::Deleting
-    ) {
-        let message = format!("VM {number} is not running, it is {}", vm.state);
-        let hint = format!("start it with `fvm start {number} --wait ssh`");
-        return Err(ApiError::new(ErrorKind::Refused, message).hint(hint));
+    if !vm.state.is_active() {
+        return Err(not_running(&vm));
     }
+    context.warn_of_end(&vm);
     Ok(vm)
+}
+
+/// Why nobody can log in to a VM that does not run.
+pub(super) fn not_running(vm: &VmReport) -> ApiError {
+    let (number, state) = (vm.number, vm.state);
+    let hint = match state {
+        VmState::Expired => format!("`fvm undelete {number}` brings it back"),
+        _ => format!("start it with `fvm start {number} --wait ssh`"),
+    };
+    let message = format!("VM {number} is not running, it is {state}");
+    ApiError::new(ErrorKind::Refused, message).hint(hint)
 }
 
 /// The same of several, before anything is done with any.

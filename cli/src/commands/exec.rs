@@ -1,6 +1,6 @@
 //! `fvm exec`: one command in many VMs at once, through ssh.
 
-use super::Context;
+use super::{Context, each::not_running};
 use crate::{
     args::Vms,
     exit::{CommandResult, Exit},
@@ -8,9 +8,7 @@ use crate::{
     quantity::Seconds,
     ssh::{Login, SshError},
 };
-use fvm_vmm::api::{
-    ApiError, ErrorKind, REPORT_VERSION, VmList, VmNumber, VmReport, VmState, routes,
-};
+use fvm_vmm::api::{ApiError, ErrorKind, REPORT_VERSION, VmList, VmNumber, VmReport, routes};
 use std::{ffi::OsString, path::PathBuf, process::Stdio, sync::Arc};
 use tokio::{sync::Semaphore, task::JoinHandle, time::timeout};
 
@@ -53,7 +51,7 @@ pub(crate) struct Exec {
 
 impl Exec {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        let numbers = self.vms.union()?.numbers().to_vec();
+        let numbers = self.vms.resolve(&context.client).await?.numbers().to_vec();
         let list: VmList = context.client.get(routes::VMS).await?;
         let login = Arc::new(Login {
             user: self.login,
@@ -66,6 +64,7 @@ impl Exec {
             .into_iter()
             .map(|number| {
                 let begun = running(&list, number).map(|vm| {
+                    context.warn_of_end(&vm);
                     let place = places.clone();
                     let (login, command) = (login.clone(), command.clone());
                     tokio::spawn(async move {
@@ -126,13 +125,9 @@ fn running(list: &VmList, number: VmNumber) -> Result<VmReport, ApiError> {
         ApiError::new(ErrorKind::NotFound, format!("there is no VM {number}"))
             .hint("`fvm list` shows the VMs that there are")
     })?;
-    match vm.state {
-        VmState::Stopped | VmState::Crashed | VmState::Deleting => {
-            let message = format!("VM {number} is not running, it is {}", vm.state);
-            let hint = format!("start it with `fvm start {number} --wait ssh`");
-            Err(ApiError::new(ErrorKind::Refused, message).hint(hint))
-        }
-        _ => Ok(vm.clone()),
+    match vm.state.is_active() {
+        true => Ok(vm.clone()),
+        false => Err(not_running(vm)),
     }
 }
 

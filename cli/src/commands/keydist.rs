@@ -6,6 +6,7 @@ use crate::{
     keys::{self, KnownHosts},
     quantity::Seconds,
     ssh::{Login, SshError},
+    vm_names::VmNames,
     wait::{Goal, Wait},
 };
 use fvm_vmm::api::{ApiError, ErrorKind, REPORT_VERSION, VmNumber, VmReport, VmSet};
@@ -39,9 +40,9 @@ pub(crate) struct KeyDist {
     /// The user to log in as
     #[arg(short, value_name = "USER", default_value = "root")]
     login: String,
-    /// VM numbers: 42, 42,44 or 50-59
+    /// VM numbers: 42, 42,44 or 50-59; @web for all of the group web
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// How long to wait for ssh at most
     #[arg(long, value_name = "TIME", default_value = "120s")]
     timeout: Seconds,
@@ -67,7 +68,8 @@ struct Given {
 
 impl KeyDist {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
-        distribute(context, &self.vms, self.login, self.timeout).await
+        let vms = self.vms.resolve(&context.client).await?;
+        distribute(context, &vms, self.login, self.timeout).await
     }
 }
 

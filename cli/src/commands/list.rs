@@ -2,26 +2,31 @@
 
 use super::Context;
 use crate::exit::{CommandResult, Exit};
-use fvm_vmm::api::{VmList, VmState, routes};
+use fvm_vmm::api::{GroupName, VmList, VmState, routes};
 use std::time::Duration;
 
 /// Arguments of `fvm list`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 IDLE is for how many days nobody has done anything with the VM: started, stopped or resized it, logged in with \
-`fvm ssh`, looked at its console or asked for it with `fvm info`.
+`fvm ssh`, looked at its console or asked for it with `fvm info`. LEFT is what is left of its time to live, or once that is over, \
+of the time in which `fvm undelete` brings it back.
 
 `fvm list active short`, as fast-vm writes it, lists the numbers of VMs that run.
 
 Examples:
   fvm list
   fvm list --state active
+  fvm list --group web
   fvm list --json | jq -r '.vms[] | select(.state == \"running\") | .address'
   for vm in $(fvm list active short); do …")]
 pub(crate) struct List {
     /// Only those that run, or only those that do not
     #[arg(long, value_name = "WHICH", default_value = "all")]
     state: Which,
+    /// Only those of this group
+    #[arg(long, value_name = "GROUP")]
+    group: Option<GroupName>,
     /// Numbers only, one a line
     #[arg(long, visible_alias = "quiet")]
     short: bool,
@@ -46,14 +51,10 @@ enum Which {
 
 impl Which {
     fn has(self, state: VmState) -> bool {
-        let active = !matches!(
-            state,
-            VmState::Stopped | VmState::Crashed | VmState::Deleting
-        );
         match self {
             Self::All => true,
-            Self::Active => active,
-            Self::Inactive => !active,
+            Self::Active => state.is_active(),
+            Self::Inactive => !state.is_active(),
         }
     }
 }
@@ -64,6 +65,9 @@ impl List {
         loop {
             let mut list: VmList = context.client.get(routes::VMS).await?;
             list.vms.retain(|vm| self.state.has(vm.state));
+            if self.group.is_some() {
+                list.vms.retain(|vm| vm.group == self.group);
+            }
             if shown.as_ref() != Some(&list) {
                 if self.watch {
                     context.out.clear();

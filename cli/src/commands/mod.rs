@@ -24,6 +24,7 @@ pub(crate) mod info;
 pub(crate) mod init;
 pub(crate) mod inventory;
 pub(crate) mod keydist;
+pub(crate) mod lab;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod net;
@@ -31,6 +32,8 @@ pub(crate) mod note;
 pub(crate) mod pool;
 pub(crate) mod profile;
 pub(crate) mod qmp;
+pub(crate) mod quota;
+pub(crate) mod renew;
 pub(crate) mod resize;
 pub(crate) mod screenshot;
 pub(crate) mod snapshot;
@@ -47,8 +50,9 @@ use crate::{
     client::Client,
     exit::{CommandResult, Exit},
     output::Output,
+    quantity::rough_duration,
 };
-use fvm_vmm::api::BatchReport;
+use fvm_vmm::api::{Action, BatchReport, Event, VmReport};
 use serde::{Serialize, de::DeserializeOwned};
 
 /// What every command works with.
@@ -72,7 +76,32 @@ impl Context<'_> {
         let mut tell = |event| self.out.event(&event);
         let report = self.client.post(path, request, &mut tell).await;
         self.out.settled();
-        Ok(report?)
+        let report: BatchReport = report?;
+        let done = report
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.error.is_none());
+        if report.action != Action::Delete {
+            done.filter_map(|outcome| outcome.report.as_ref())
+                .for_each(|vm| self.warn_of_end(vm));
+        }
+        Ok(report)
+    }
+
+    /// Tells whoever does something with a VM that it expires soon.
+    fn warn_of_end(&self, vm: &VmReport) {
+        if let Some(lifetime) = vm.lifetime.as_ref().filter(|lifetime| lifetime.ends_soon) {
+            self.out.event(&Event {
+                vm: Some(vm.number),
+                warning: true,
+                text: format!(
+                    "expires in {}; `fvm renew {}` gives it {} again",
+                    rough_duration(self.out.until(lifetime.ends_at_s)),
+                    vm.number,
+                    rough_duration(lifetime.ttl_s)
+                ),
+            });
+        }
     }
 
     /// Has a batch done whose reports are not about the VMs as such: each is told by `line`.
@@ -115,7 +144,13 @@ impl Command {
             Self::Create(command) => command.run(context).await,
             Self::Start(command) => command.run(context).await,
             Self::Stop(command) => command.run(context).await,
+            Self::Up(command) => command.run(context).await,
+            Self::Down(command) => command.run(context).await,
+            Self::Diff(command) => command.run(context).await,
             Self::Delete(command) => command.run(context).await,
+            Self::Quota(command) => command.run(context).await,
+            Self::Renew(command) => command.run(context).await,
+            Self::Undelete(command) => command.run(context).await,
             Self::Note(command) => command.run(context).await,
             Self::Pause(command) => command.run(context).await,
             Self::Resume(command) => command.run(context).await,

@@ -1,7 +1,7 @@
 //! `fvm note`: what people say of a VM.
 
 use super::Context;
-use crate::{editor, exit::CommandResult};
+use crate::{editor, exit::CommandResult, vm_names::VmNames};
 use fvm_vmm::api::{ApiError, ErrorKind, InvalidNote, Note, NoteVms, VmReport, VmSet, routes};
 
 /// Arguments of `fvm note`.
@@ -15,9 +15,9 @@ Examples:
   fvm note 42
   fvm note 42,50-59 ''")]
 pub(crate) struct EditNote {
-    /// VM numbers: 42, 42,44, 50-59 or base
+    /// VM numbers: 42, 42,44, 50-59 or base; @web for all of the group web
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// The note; several words are put together
     #[arg(value_name = "TEXT", trailing_var_arg = true)]
     text: Vec<String>,
@@ -25,14 +25,12 @@ pub(crate) struct EditNote {
 
 impl EditNote {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
+        let vms = self.vms.resolve(&context.client).await?;
         let note = match self.text.as_slice() {
-            [] => edited(context, &self.vms).await?,
+            [] => edited(context, &vms).await?,
             words => words.join(" ").parse().map_err(refused)?,
         };
-        let request = NoteVms {
-            vms: self.vms,
-            note,
-        };
+        let request = NoteVms { vms, note };
         let what = format!("noting something about {}", request.vms);
         context.whole_batch(routes::NOTE, &request, &what).await
     }

@@ -38,7 +38,7 @@ pub(crate) struct Resize {
 impl Resize {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         let request = ResizeVms {
-            vms: self.vms.union()?,
+            vms: self.vms.resolve(&context.client).await?,
             size: self.size,
             shrink: self.shrink,
         };

@@ -5,10 +5,11 @@ use crate::{
     args::one_vm,
     exit::{CommandResult, Exit},
     output::snapshot_line,
+    vm_names::VmNames,
 };
 use fvm_vmm::api::{
-    CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotName, SnapshotReport, VmNumber, VmSet,
-    routes,
+    ApiError, CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotName, SnapshotReport,
+    VmNumber, routes,
 };
 
 /// Arguments of `fvm snapshot`.
@@ -45,9 +46,9 @@ Examples:
   fvm snapshot create 42 before-upgrade
   fvm snapshot create 42,43")]
 struct Create {
-    /// VM numbers: 42, 42,44 or 50-59
+    /// VM numbers: 42, 42,44 or 50-59; @web for all of the group web
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// The snapshot's name; without it, one is made of the time
     #[arg(value_name = "NAME")]
     name: Option<SnapshotName>,
@@ -77,9 +78,9 @@ Examples:
   fvm snapshot restore 42 before-upgrade
   fvm snapshot delete 42,43 before-upgrade")]
 struct Named {
-    /// VM numbers: 42, 42,44 or 50-59
+    /// VM numbers: 42, 42,44 or 50-59; @web for all of the group web
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// The snapshot's name
     #[arg(value_name = "NAME")]
     name: SnapshotName,
@@ -91,13 +92,13 @@ impl Snapshot {
             SnapshotCommand::Create(create) => create.run(context).await,
             SnapshotCommand::List(list) => list.run(context).await,
             SnapshotCommand::Restore(named) => {
-                let request = named.request();
+                let request = named.request(context).await?;
                 let what = format!("restoring {} from {}", request.vms, request.name);
                 let path = routes::RESTORE_SNAPSHOTS;
                 context.whole_batch(path, &request, &what).await
             }
             SnapshotCommand::Delete(named) => {
-                let request = named.request();
+                let request = named.request(context).await?;
                 let what = format!("deleting snapshot {} of {}", request.name, request.vms);
                 let path = routes::DELETE_SNAPSHOTS;
                 context
@@ -111,18 +112,18 @@ impl Snapshot {
 }
 
 impl Named {
-    fn request(self) -> NamedSnapshots {
-        NamedSnapshots {
-            vms: self.vms,
+    async fn request(self, context: &Context<'_>) -> Result<NamedSnapshots, ApiError> {
+        Ok(NamedSnapshots {
+            vms: self.vms.resolve(&context.client).await?,
             name: self.name,
-        }
+        })
     }
 }
 
 impl Create {
     async fn run(self, context: &Context<'_>) -> CommandResult {
         let request = CreateSnapshots {
-            vms: self.vms,
+            vms: self.vms.resolve(&context.client).await?,
             name: self.name,
             main_disk_only: self.main_disk_only,
         };

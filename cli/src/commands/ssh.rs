@@ -7,8 +7,9 @@ use super::{
 use crate::{
     exit::CommandResult,
     ssh::{Login, become_command},
+    vm_names::VmNames,
 };
-use fvm_vmm::api::{ApiError, ErrorKind, VmReport, VmSet};
+use fvm_vmm::api::{ApiError, ErrorKind, VmReport};
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
@@ -40,7 +41,7 @@ pub(crate) struct Ssh {
     script: Option<PathBuf>,
     /// The VM; with --script, also several
     #[arg(value_name = "NUM")]
-    vms: VmSet,
+    vms: VmNames,
     /// A command to run there, instead of a shell
     #[arg(
         value_name = "CMD",
@@ -53,12 +54,13 @@ pub(crate) struct Ssh {
 
 impl Ssh {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
+        let vms = self.vms.resolve(&context.client).await?;
         if let Some(script) = &self.script {
-            let vms = all_running(context, &self.vms).await?;
+            let vms = all_running(context, &vms).await?;
             return run_script(context, &vms, script).await;
         }
-        let &[number] = self.vms.numbers() else {
-            let message = format!("'{}' names several VMs: this command takes one", self.vms);
+        let &[number] = vms.numbers() else {
+            let message = format!("'{vms}' names several VMs: this command takes one");
             return Err(ApiError::new(ErrorKind::Usage, message));
         };
         let vm = running(context, number).await?;

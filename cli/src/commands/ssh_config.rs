@@ -2,13 +2,12 @@
 
 use super::Context;
 use crate::{
-    exit::{self, CommandResult, Exit},
+    exit::{CommandResult, Exit},
     output::SshConfig,
     ssh::{Login, OPTIONS},
+    vm_names::{self, VmNames},
 };
-use fvm_vmm::api::{
-    ApiError, ErrorKind, REPORT_VERSION, VmList, VmNumber, VmReport, VmSet, routes,
-};
+use fvm_vmm::api::{ApiError, ErrorKind, REPORT_VERSION, VmList, VmNumber, VmReport, routes};
 use std::path::PathBuf;
 
 /// Arguments of `fvm ssh-config`.
@@ -21,9 +20,9 @@ Examples:
   fvm ssh-config > ~/.ssh/fvm                  and once, at the top of ~/.ssh/config: Include fvm
   fvm ssh-config 42 > c && scp -F c file fvm-42:")]
 pub(crate) struct PrintSshConfig {
-    /// VM numbers; all VMs without any
+    /// VM numbers, or @web for all of the group web; all VMs without any
     #[arg(value_name = "NUM")]
-    sets: Vec<VmSet>,
+    sets: Vec<VmNames>,
     /// The user to log in as
     #[arg(short, value_name = "USER", default_value = "root")]
     login: String,
@@ -38,7 +37,7 @@ impl PrintSshConfig {
         let vms = if self.sets.is_empty() {
             list.vms.iter().collect()
         } else {
-            let wanted = VmSet::union(self.sets).map_err(|error| exit::wrong_vms(&error))?;
+            let wanted = vm_names::resolve(self.sets, &context.client).await?;
             chosen(&list, wanted.numbers())?
         };
         let login = Login {

@@ -60,7 +60,7 @@ enum Then {
 impl Start {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         let request = StartVms {
-            vms: self.vms.union()?,
+            vms: self.vms.resolve(&context.client).await?,
         };
         if let Some(then) = self.then {
             check_then(
@@ -155,7 +155,7 @@ async fn start_then(
 /// Waits for every VM that was started, and enters what came of it into the report.
 ///
 /// As text, each is shown as soon as it is known.
-async fn wait_for_all(
+pub(super) async fn wait_for_all(
     context: &Context<'_>,
     report: &mut BatchReport,
     goal: Goal,

@@ -48,7 +48,7 @@ impl Stop {
             StopMode::Hard
         };
         let request = StopVms {
-            vms: self.vms.union()?,
+            vms: self.vms.resolve(&context.client).await?,
             mode,
             force: self.force,
         };

@@ -79,7 +79,7 @@ fn state(state: VmState) -> &'static str {
         VmState::Paused => "paused",
         VmState::Stopping => "in shutdown",
         VmState::Crashed => "crashed",
-        VmState::Stopped | VmState::Deleting => "shut off",
+        VmState::Stopped | VmState::Expired | VmState::Deleting => "shut off",
     }
 }
 

@@ -15,8 +15,8 @@ pub(crate) use log::LogText;
 pub(crate) use progress::{Progress, TICK};
 pub(crate) use raw::{RawOutput, nobody_reads};
 pub(crate) use show::{
-    ExecOutcome, ExecReport, Look, Plan, Show, SshConfig, SshHost, compacted_line, disk_line,
-    message_line, snapshot_line,
+    ExecOutcome, ExecReport, LabBatches, LabChange, LabReport, LabVm, Look, Plan, Show, SshConfig,
+    SshHost, compacted_line, disk_line, message_line, snapshot_line,
 };
 
 use fvm_vmm::api::{
@@ -69,6 +69,11 @@ impl Output {
     /// True if the user wants JSON.
     pub(crate) fn json(&self) -> bool {
         self.wishes.json
+    }
+
+    /// Seconds until a point in time.
+    pub(crate) fn until(&self, then_s: u64) -> u64 {
+        self.look.until(then_s)
     }
 
     /// True once nobody reads standard output any more.

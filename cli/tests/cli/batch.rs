@@ -6,8 +6,9 @@ use crate::{
     run::Ran,
 };
 use fvm_vmm::api::{
-    Action, BatchReport, Control, ControlVms, CreateVms, DeleteVms, ErrorKind, Event, NoteVms,
-    StopMode, StopVms, VmOutcome, VmState,
+    Action, BatchReport, Control, ControlVms, CreateVms, DeleteVms, ErrorKind, Event, Lifetime,
+    NoteVms, REPORT_VERSION, RenewVms, StopMode, StopVms, Ttl, UndeleteVms, VmList, VmOutcome,
+    VmReport, VmState,
 };
 use hyper::StatusCode;
 use std::sync::{Arc, Mutex};
@@ -105,6 +106,10 @@ fn create_asks_for_what_was_typed() {
         "2G",
         "--cpus",
         "3",
+        "--group",
+        "web",
+        "--ttl",
+        "8h",
         "-t",
         template,
         "--user-data",
@@ -121,6 +126,8 @@ fn create_asks_for_what_was_typed() {
             template: Some("<domain/>".to_owned()),
             memory_mib: Some(2048),
             cpus: Some(3),
+            group: Some("web".parse().unwrap()),
+            ttl_s: Some(28_800),
             user_data: Some("#cloud-config\n".to_owned()),
             ssh_keys: vec!["ssh-ed25519 AAAA ann".to_owned(), "ssh-rsa BBBB".to_owned()],
         }
@@ -221,6 +228,106 @@ fn a_picture_is_written_once() {
     assert_eq!(std::fs::read(&path).unwrap(), b"mine, and longer");
     assert_eq!(daemon.run(&["screenshot", "42", file, "--force"]).status, 0);
     assert_eq!(std::fs::read(&path).unwrap(), b"PNG");
+}
+
+#[test]
+fn a_time_to_live_is_renewed_as_typed_and_undone_by_number() {
+    let ttl = |command: &[&str]| {
+        let (asked, requests) = asked::<RenewVms>(Action::Renew, command);
+        assert_eq!(requests, ["POST /v1/vms/renew"]);
+        asked.ttl
+    };
+    assert_eq!(ttl(&["renew", "42"]), Ttl::Same);
+    assert_eq!(ttl(&["renew", "42", "--ttl", "2d"]), Ttl::Seconds(172_800));
+    assert_eq!(ttl(&["renew", "42", "--forever"]), Ttl::Forever);
+    let (asked, requests) = asked::<UndeleteVms>(Action::Undelete, &["undelete", "42,44"]);
+    assert_eq!(
+        (asked.vms.to_string(), requests),
+        ("42,44".to_owned(), vec!["POST /v1/vms/undelete".to_owned()])
+    );
+    let ran = Daemon::always(|| unreachable!()).run(&["renew", "42", "--ttl", "8"]);
+    assert_eq!(ran.status, 2, "{ran:?}");
+    assert!(ran.stderr.contains("30m, 8h, 7d, 2w"), "{ran:?}");
+}
+
+#[test]
+fn a_group_stands_for_its_vms() {
+    let grouped = |number, group: Option<&str>| VmReport {
+        group: group.map(|group| group.parse().unwrap()),
+        ..vm(number, VmState::Running)
+    };
+    let list = VmList {
+        version: REPORT_VERSION,
+        vms: vec![
+            grouped(42, Some("web")),
+            grouped(43, None),
+            grouped(44, Some("web")),
+            grouped(45, Some("db")),
+        ],
+    };
+    let asked = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&asked);
+    let daemon = Daemon::new(move |request| {
+        let (kept, list) = (Arc::clone(&kept), list.clone());
+        async move {
+            if request.method() == "GET" {
+                return json(&list);
+            }
+            let request: serde_json::Value = read_json(request).await;
+            *kept.lock().unwrap() = Some(request["vms"].clone());
+            lines(&[], Ok(batch(Action::Stop, vec![success(42)])))
+        }
+    });
+    for (command, numbers) in [
+        (vec!["stop", "@web"], serde_json::json!([42, 44])),
+        (vec!["start", "@web", "42"], serde_json::json!([42, 44])),
+        (
+            vec!["pause", "43", "@web", "@db"],
+            serde_json::json!([42, 43, 44, 45]),
+        ),
+        (
+            vec!["snapshot", "restore", "@db", "s"],
+            serde_json::json!([45]),
+        ),
+        (vec!["note", "@db", "mine"], serde_json::json!([45])),
+        (vec!["link", "@web", "up"], serde_json::json!([42, 44])),
+        (vec!["delete", "@db"], serde_json::json!([45])),
+    ] {
+        let ran = daemon.run(&command);
+        assert_eq!(ran.status, 0, "{command:?}: {ran:?}");
+        assert_eq!(asked.lock().unwrap().take(), Some(numbers), "{command:?}");
+    }
+    let ran = daemon.run(&["list", "--group", "web", "--short"]);
+    assert_eq!(ran.stdout, "42\n44\n");
+    let ran = daemon.run(&["stop", "@none"]);
+    assert_eq!(ran.status, 3, "{ran:?}");
+    assert!(ran.stderr.contains("no VM in the group 'none'"), "{ran:?}");
+    assert_eq!(asked.lock().unwrap().take(), None);
+    for command in [
+        vec!["stop"],
+        vec!["stop", "@"],
+        vec!["create", "debian", "@web"],
+    ] {
+        let ran = daemon.run(&command);
+        assert_eq!(ran.status, 2, "{command:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn whoever_uses_a_vm_that_expires_soon_is_told() {
+    let mut started = success(42);
+    started.report.as_mut().unwrap().lifetime = Some(Lifetime {
+        ttl_s: 28_800,
+        ends_at_s: 0,
+        ends_soon: true,
+    });
+    let warning = "warning: 42: expires in 0s; `fvm renew 42` gives it 8h 0m again\n";
+    let daemon = Daemon::reports(batch(Action::Start, vec![started.clone()]));
+    let ran = daemon.run(&["start", "42"]);
+    assert_eq!((ran.status, ran.stderr.as_str()), (0, warning));
+    // One that is gone needs no warning.
+    let daemon = Daemon::reports(batch(Action::Delete, vec![started]));
+    assert_eq!(daemon.run(&["delete", "42"]).stderr, "");
 }
 
 #[test]

@@ -33,6 +33,8 @@ pub(crate) fn vm(number: u32, state: VmState) -> VmReport {
         pid: running.then_some(4711),
         accelerator: running.then(|| "kvm".to_owned()),
         created_at_s: 1_700_000_000,
+        lifetime: None,
+        group: None,
         // The clock of whoever lists it may be anywhere, but not behind this.
         used_at_s: u64::MAX,
         note: "mail".parse().unwrap(),

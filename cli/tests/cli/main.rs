@@ -21,6 +21,7 @@ mod hostile;
 mod images;
 mod init;
 mod inventory;
+mod lab;
 mod remote;
 mod reports;
 mod run;

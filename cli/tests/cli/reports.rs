@@ -31,9 +31,9 @@ fn text_and_json_come_from_the_same_report() {
     assert_eq!(
         ran.stdout,
         "\
-VM  IMAGE   STATE    ADDRESS       MEMORY  CPUS     DISK  OWNER  UPTIME  IDLE  NOTE
-42  debian  stopped  127.0.22.42  512 MiB     1  2.0 GiB  root             0d  mail
-43  debian  crashed  127.0.22.43  512 MiB     1  2.0 GiB  root             0d  mail
+VM  IMAGE   STATE    ADDRESS       MEMORY  CPUS     DISK  OWNER  GROUP  UPTIME  IDLE  LEFT  NOTE
+42  debian  stopped  127.0.22.42  512 MiB     1  2.0 GiB  root                    0d        mail
+43  debian  crashed  127.0.22.43  512 MiB     1  2.0 GiB  root                    0d        mail
 "
     );
     assert_eq!(daemon.requests(), ["GET /v1/vms", "GET /v1/vms"]);

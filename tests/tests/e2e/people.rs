@@ -1,6 +1,6 @@
 //! Who may do what, and what wrong input is told.
 
-use crate::{ready_host, refused, said};
+use crate::{json, ready_host, refused, said};
 use anyhow::{Result, ensure};
 use fvm_lab::{LabHost, Needs, lab_host};
 
@@ -82,6 +82,8 @@ fn members_of_the_group_may_and_others_may_not() -> Result<()> {
     )?;
     ensure!(raw.contains("only root"), "{raw}");
     owners_only(&host)?;
+    quotas(&host)?;
+    lifetimes(&host)?;
     host.nothing_left()
 }
 
@@ -91,7 +93,7 @@ fn owners_only(host: &LabHost) -> Result<()> {
          runuser -u ann -- fvm create debian 44 && runuser -u ann -- fvm note 44 mail server
          runuser -u bob -- fvm note 44 'the mail server'
          sed -i 's/^owner_only = false/owner_only = true/' /etc/fvm/fvm.toml && fvm init --yes")?;
-    ensure!(host.ok("fvm list")?.contains("0d  the mail server"));
+    ensure!(host.ok("fvm list")?.contains("0d        the mail server"));
     host.ok("runuser -u ann -- fvm forward add 2244:44:22")?;
     refused(
         host,
@@ -127,6 +129,88 @@ fn owners_only(host: &LabHost) -> Result<()> {
         "audit: bob: delete VM 44: 0 done, 1 not: 44: Refused: VM 44 is not yours",
         "audit: root: delete VM 44: done",
     ] {
+        ensure!(journal.contains(line), "no {line:?} in {journal}");
+    }
+    Ok(())
+}
+
+/// A user gets what the quota allows and no more; root gets what root wants, also for others.
+fn quotas(host: &LabHost) -> Result<()> {
+    let size = host.ok("fvm image show debian --json | jq .size_bytes")?;
+    let disk_gib = size.parse::<u64>()? * 3 / (1 << 30) + 1;
+    host.ok(&format!(
+        "cp /etc/fvm/fvm.toml /root/fvm.toml && groupadd students && usermod -aG students bob
+         printf '[quota]\\nvms = 2\\nusers.ann = {{ vms = 3, disk_gib = {disk_gib}, memory_gib = 1 }}\\ngroups.students = {{ vms = 1 }}\\n' >> /etc/fvm/fvm.toml
+         fvm init --yes && runuser -u ann -- fvm create debian 45,46 --memory 512M && runuser -u bob -- fvm create debian 47"
+    ))?;
+    for (command, words) in [
+        ("create debian 48,49", ["ann has 2 of 3 VMs", "2 more"]),
+        ("resize 45 +100G", ["the disks of ann's VMs", "100"]),
+    ] {
+        refused(host, &format!("runuser -u ann -- fvm {command}"), 4, &words)?;
+    }
+    refused(
+        host,
+        "runuser -u bob -- fvm create debian 48",
+        4,
+        &["bob has 1 of 1 VMs"],
+    )?;
+    // Whoever starts them, they are ann's.
+    host.ok(
+        "runuser -u ann -- fvm create debian 48 --memory 600M && runuser -u bob -- fvm start 45",
+    )?;
+    refused(
+        host,
+        "runuser -u bob -- fvm start 48",
+        4,
+        &["ann's VMs that run have", "of memory"],
+    )?;
+    let quota = json(host, "runuser -u bob -- fvm quota ann")?;
+    let ann = &quota["users"][0];
+    ensure!(
+        ann["vms"] == serde_json::json!({"used": 3, "limit": 3})
+            && ann["memory_bytes"] == serde_json::json!({"used": 512 << 20, "limit": 1 << 30}),
+        "{quota}"
+    );
+    ensure!(host.ok("fvm quota")?.contains("512 MiB/1.0 GiB"));
+    refused(host, "fvm quota nobody-here", 3, &["no user 'nobody-here'"])?;
+    host.ok(
+        "fvm start 48 && runuser -u ann -- fvm stop 45,48 && runuser -u ann -- fvm start 48
+         fvm delete --force 45-48 && cp /root/fvm.toml /etc/fvm/fvm.toml && fvm init --yes",
+    )?;
+    Ok(())
+}
+
+/// A VM expires and is kept for a while, over restarts of the daemon and whoever sets the clock.
+fn lifetimes(host: &LabHost) -> Result<()> {
+    // Everybody may again.
+    host.ok("sed -i 's/^owner_only = true/owner_only = false/' /etc/fvm/fvm.toml && systemctl restart fvmd
+         runuser -u ann -- fvm create debian 46 --ttl 8h && fvm start 46 && fvm list | grep -E '8h 0m|7h 59m'")?;
+    host.ok(
+        "wait_for() { timeout 60 sh -c \"until $1; do sleep 0.2; done\"; }
+         end() { fvm info 46 --json | jq .lifetime.ends_at_s; }
+         before=$(end) && date -s @$(($(date +%s) + 172800)) > /dev/null
+         wait_for \"[ \\$(fvm info 46 --json | jq .lifetime.ends_at_s) -gt $((before + 172000)) ]\"
+         fvm list | grep -E ' 7h 5[0-9]m'",
+    )?;
+    let expire =
+        "systemctl stop fvmd && sqlite3 /var/lib/fvm/state.db 'UPDATE vm SET expires_at_s = 1'
+         systemctl start fvmd";
+    host.ok(expire)?;
+    host.ok("timeout 60 sh -c 'until [ $(fvm info 46 --json | jq -r .state) = expired ]; do sleep 0.2; done'
+         ! pgrep qemu-system && fvm list | grep -E 'expired .* (1d 0h|23h 59m)'")?;
+    for (command, words) in [
+        ("fvm start 46", ["VM 46 has expired", "fvm undelete 46"]),
+        ("fvm renew 46", ["VM 46 has expired", "fvm undelete 46"]),
+        ("fvm create debian 46", ["46 is taken", "fvm delete 46"]),
+        ("fvm undelete 45", ["no VM 45", "fvm list"]),
+    ] {
+        let status = if command.ends_with("45") { 3 } else { 4 };
+        refused(host, command, status, &words)?;
+    }
+    host.ok("fvm delete 46")?;
+    let journal = host.ok("journalctl -u fvmd -o cat")?;
+    for line in ["the clock was set", "audit: fvmd: expired VM 46"] {
         ensure!(journal.contains(line), "no {line:?} in {journal}");
     }
     Ok(())

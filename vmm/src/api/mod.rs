@@ -13,12 +13,14 @@ mod error;
 mod forward;
 mod host;
 mod image;
+mod lifetime;
 mod names;
 mod net;
 mod note;
 mod numbers;
 mod pool;
 mod profile;
+mod quota;
 pub mod routes;
 mod snapshot;
 pub mod stream;
@@ -44,7 +46,8 @@ pub use image::{
     ExportHeader, ImageList, ImageReport, ImportHeader, PartChecksum, RenameImage, ResizeImage,
     VerifyImage, VerifyReport,
 };
-pub use names::{DiskName, ImageName, InvalidName, ProfileName, SnapshotName, VmName};
+pub use lifetime::{Lifetime, RenewVms, TTL_S, Ttl, UndeleteVms};
+pub use names::{DiskName, GroupName, ImageName, InvalidName, ProfileName, SnapshotName, VmName};
 pub use net::{LeaseList, LeaseReport, LeaseTimes, NetMessage, NetProtocol, TraceReport};
 pub use note::{InvalidNote, MAX_NOTE_CHARS, Note, NoteVms};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};
@@ -54,6 +57,7 @@ pub use pool::{
     RepairPool, RepairReport, VmUsage, VolumeSpace,
 };
 pub use profile::{CreateProfile, Hook, HookKind, MAX_HOOK_BYTES, ProfileList, ProfileReport};
+pub use quota::{Quota, QuotaReport, UserQuota};
 pub use snapshot::{Consistency, CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotReport};
 pub use template::{
     ElementReport, InvalidQemuVersion, LookAtTemplate, QemuOption, QemuVersion, TemplateArguments,

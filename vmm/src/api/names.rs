@@ -102,6 +102,11 @@ checked_name! {
 }
 
 checked_name! {
+    /// The name of a group of VMs: 1 to 64 letters, digits, `.`, `-` or `_`.
+    GroupName, "group", 64
+}
+
+checked_name! {
     /// The name of a VM as the host sees it, such as `fvm-debian-42`; the same alphabet, up to 96 long.
     VmName, "VM", 96
 }

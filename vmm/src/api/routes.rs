@@ -39,6 +39,7 @@
 //! | `GET /v1/vms/{number}/xml` | | `VmXml` |
 //! | `GET /v1/vms/{number}/boot` | | `BootReport` |
 //! | `GET /v1/vms/{number}/trace` | | `TraceReport` |
+//! | `GET /v1/quotas`, `GET /v1/quotas/{user}` | | `QuotaReport` |
 //! | `GET /v1/forwards` | | `ForwardList` |
 //! | `POST /v1/forwards/add`, `delete` | `AddForward`, `NetPort` | lines, `ForwardReport` |
 //! | `GET /v1/net/leases` | | `LeaseList` |
@@ -49,7 +50,7 @@
 //! | `POST /v1/vms/{number}/qmp` | `QmpCommand` | lines, `QmpAnswer` |
 //! | `POST /v1/vms/control` | `ControlVms` | lines, `BatchReport` |
 //! | `GET /v1/vms/{number}/disk` (`Upgrade: fvm-disk`) | | while the connection is open, its owner has its disk at `/dev/fvm/NAME` |
-//! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize`, `note` | `CreateVms`, … | lines, `BatchReport` |
+//! | `POST /v1/vms/create`, `start`, `stop`, `delete`, `resize`, `note`, `renew`, `undelete` | `CreateVms`, … | lines, `BatchReport` |
 //!
 //! "Lines" are `Line` values, one a line. Where a request cannot be begun at all, the response has the
 //! error's HTTP status and an `ApiError` as its body instead.
@@ -101,6 +102,10 @@ pub const STOP: &str = "/v1/vms/stop";
 pub const CONTROL: &str = "/v1/vms/control";
 /// `DeleteVms` → `BatchReport`
 pub const DELETE: &str = "/v1/vms/delete";
+/// `RenewVms` → `BatchReport`
+pub const RENEW: &str = "/v1/vms/renew";
+/// `UndeleteVms` → `BatchReport`
+pub const UNDELETE: &str = "/v1/vms/undelete";
 /// `ResizeVms` → `BatchReport`
 pub const RESIZE: &str = "/v1/vms/resize";
 /// `NoteVms` → `BatchReport`
@@ -127,6 +132,8 @@ pub const FORWARDS: &str = "/v1/forwards";
 pub const ADD_FORWARD: &str = "/v1/forwards/add";
 /// `NetPort` → `ForwardReport` of what was deleted
 pub const DELETE_FORWARD: &str = "/v1/forwards/delete";
+/// `QuotaReport`
+pub const QUOTAS: &str = "/v1/quotas";
 /// `LeaseList`
 pub const LEASES: &str = "/v1/net/leases";
 /// The protocol named in the `Upgrade` header of a console request.
@@ -179,6 +186,11 @@ pub fn rename_image(name: &ImageName) -> String {
 /// One profile: ask, make, delete.
 pub fn profile(name: &ProfileName) -> String {
     format!("{PROFILES}/{name}")
+}
+
+/// What one user has and may have.
+pub fn quota(user: &str) -> String {
+    format!("{QUOTAS}/{user}")
 }
 
 /// What a VM's disk holds.

@@ -1,6 +1,6 @@
 //! VMs: what can be asked of them and what is said of them.
 
-use super::{ApiError, DiskReport, ImageName, Note, VmName, VmNumber, VmSet};
+use super::{ApiError, DiskReport, GroupName, ImageName, Lifetime, Note, VmName, VmNumber, VmSet};
 use serde::{Deserialize, Serialize};
 use std::{fmt, net::Ipv4Addr};
 
@@ -25,6 +25,12 @@ pub struct CreateVms {
     /// Virtual processors instead of the template's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpus: Option<u32>,
+    /// The group that they are made into, which may have VMs already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
+    /// How long they are kept, in seconds within `TTL_S`; without it, until somebody deletes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_s: Option<u64>,
     /// What cloud-init in the guests is to do, in one of its forms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_data: Option<String>,
@@ -94,8 +100,20 @@ pub enum VmState {
     Stopping,
     /// Not running; its last run ended in a way nobody asked for.
     Crashed,
+    /// Its time to live is over: it is kept, stopped, until `Lifetime::ends_at_s`, and can be brought back.
+    Expired,
     /// It is being deleted; a delete that failed half-way can be repeated.
     Deleting,
+}
+
+impl VmState {
+    /// True if QEMU is there, or is being launched.
+    pub fn is_active(self) -> bool {
+        match self {
+            Self::Starting | Self::Running | Self::Paused | Self::Stopping => true,
+            Self::Stopped | Self::Crashed | Self::Expired | Self::Deleting => false,
+        }
+    }
 }
 
 impl fmt::Display for VmState {
@@ -107,6 +125,7 @@ impl fmt::Display for VmState {
             Self::Paused => "paused",
             Self::Stopping => "stopping",
             Self::Crashed => "crashed",
+            Self::Expired => "expired",
             Self::Deleting => "deleting",
         })
     }
@@ -145,6 +164,9 @@ pub struct VmReport {
     pub profile: Option<String>,
     /// The user who made it.
     pub owner_uid: u32,
+    /// The group it was made into, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupName>,
     /// Where it is in its life.
     pub state: VmState,
     /// Why it is paused or crashed, or that it is emulated; in words.
@@ -174,6 +196,9 @@ pub struct VmReport {
     pub accelerator: Option<String>,
     /// When it was created: seconds since 1970-01-01 UTC.
     pub created_at_s: u64,
+    /// How long it is kept, if it was given a time to live.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifetime: Option<Lifetime>,
     /// When somebody last did something with it: made, started, stopped or resized it, looked at its console or asked
     /// for it by number (as `fvm info` and `fvm ssh` do); exact to an hour.
     #[serde(default)]
@@ -228,6 +253,10 @@ pub enum Action {
     DeleteSnapshot,
     /// `NoteVms`
     Note,
+    /// `RenewVms`
+    Renew,
+    /// `UndeleteVms`
+    Undelete,
     /// `ControlVms`, to pause
     Pause,
     /// `ControlVms`, to resume

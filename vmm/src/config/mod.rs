@@ -2,9 +2,11 @@
 
 mod dhcp;
 mod pool;
+mod quota;
 
 pub use dhcp::Dhcp;
 pub use pool::PoolConfig;
+pub use quota::{Allowance, Quotas};
 
 use crate::api::VmNumber;
 use dhcp::{BootTable, DhcpTable};
@@ -83,8 +85,12 @@ pub struct Config {
     pub uid_base: u32,
     /// Only its owner may stop, delete or change a VM.
     pub owner_only: bool,
+    /// How long a VM that has expired can still be brought back, in seconds.
+    pub undelete_s: u64,
     /// How the pool is looked after.
     pub pool: PoolConfig,
+    /// What each user may have.
+    pub quotas: Quotas,
 }
 
 #[derive(Deserialize)]
@@ -95,6 +101,8 @@ struct File {
     vm: VmTable,
     #[serde(default)]
     pool: pool::PoolTable,
+    #[serde(default)]
+    quota: Quotas,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +131,8 @@ struct VmTable {
     uid_base: u32,
     #[serde(default)]
     owner_only: bool,
+    #[serde(default = "default_undelete_hours")]
+    undelete_hours: u32,
 }
 
 impl Default for VmTable {
@@ -130,6 +140,7 @@ impl Default for VmTable {
         Self {
             uid_base: default_uid_base(),
             owner_only: false,
+            undelete_hours: default_undelete_hours(),
         }
     }
 }
@@ -145,6 +156,11 @@ fn default_lease_time_s() -> u32 {
 /// That of Ethernet (RFC 894).
 fn default_mtu() -> u32 {
     1500
+}
+
+/// Somebody who finds their VM gone in the morning has the day.
+fn default_undelete_hours() -> u32 {
+    24
 }
 
 /// Above what systemd gives to containers (524288 to 1879048191) and below 2^31, where some programs
@@ -174,11 +190,15 @@ impl Config {
     /// # Errors
     /// When it is malformed or has a value that makes no sense.
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
-        let File { network, vm, pool } =
-            toml::from_str(text).map_err(|error| ConfigError::Malformed {
-                path: path.to_owned(),
-                problem: error.to_string().trim_end().to_owned(),
-            })?;
+        let File {
+            network,
+            vm,
+            pool,
+            quota,
+        } = toml::from_str(text).map_err(|error| ConfigError::Malformed {
+            path: path.to_owned(),
+            problem: error.to_string().trim_end().to_owned(),
+        })?;
         let invalid = |key, problem: String| ConfigError::Invalid {
             path: path.to_owned(),
             key,
@@ -261,7 +281,9 @@ impl Config {
             dhcp,
             uid_base: vm.uid_base,
             owner_only: vm.owner_only,
+            undelete_s: u64::from(vm.undelete_hours) * 3600,
             pool,
+            quotas: quota,
         })
     }
 

@@ -7,6 +7,8 @@ use super::{
     journal::thin_id,
     kept,
     launch::QemuCache,
+    lifetime,
+    quota::Amounts,
     seed, templates,
 };
 use crate::{
@@ -44,6 +46,9 @@ impl Manager {
         self.finish_shrink(&host, image.thin_id)?;
         let image = self.image_row(&image.name)?;
         self.check_numbers(&host, &request.vms)?;
+        if let Some(ttl_s) = request.ttl_s {
+            lifetime::check(&request.vms, ttl_s)?;
+        }
         let template = match &request.template {
             Some(wanted) => templates::resolve(&self.paths, wanted)?,
             None => image.template.clone(),
@@ -66,6 +71,13 @@ impl Manager {
             });
         }
         self.check_pool_takes_more(&host)?;
+        let made = new.iter().filter(|vm| !vm.number.is_base()).count() as u64;
+        let more = Amounts {
+            vms: made,
+            disk_bytes: image.size_bytes.saturating_mul(made),
+            ..Amounts::default()
+        };
+        let _quota = self.within_quota(&host, caller, caller.uid, more)?;
         fault::point("create/validated");
 
         match new.as_slice() {
@@ -203,6 +215,8 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
         memory_mib,
         cpus,
         created_at_s: super::now_s(),
+        group: request.group.as_ref().map(ToString::to_string),
+        ttl_s: request.ttl_s,
         machine,
         layout,
         nics: nics(host, &domain, number)?,

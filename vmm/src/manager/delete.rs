@@ -14,7 +14,7 @@ use super::{
     owner::{Root, check_owner},
 };
 use crate::{
-    api::{Action, ApiError, BatchReport, DeleteVms, ErrorKind},
+    api::{Action, ApiError, BatchReport, DeleteVms, ErrorKind, VmSet},
     fault,
     manager::Caller,
     store::{VmRow, VolumeRow},
@@ -34,16 +34,30 @@ impl Manager {
         progress: &Progress,
     ) -> Result<BatchReport> {
         let host = self.host()?;
-        let numbers = request.vms.numbers();
+        let insists = Root::HasToInsist {
+            force: request.force,
+        };
+        self.delete_those(caller, &request.vms, progress, |row| {
+            check_owner(&host, caller, row, insists)
+        })
+    }
+
+    /// The same for those VMs that pass a check, which is made where nothing else happens to them any more.
+    pub(super) fn delete_those(
+        &self,
+        caller: Caller,
+        vms: &VmSet,
+        progress: &Progress,
+        check: impl Fn(&VmRow) -> Result<()> + Sync,
+    ) -> Result<BatchReport> {
+        let host = self.host()?;
+        let numbers = vms.numbers();
         let _alone = self.vm_locks.lock_all(numbers);
         let rows = self.store.forwards()?;
         let forwarded = rows.iter().any(|row| numbers.contains(&row.vm));
         let emptied = side_by_side(numbers, |number| {
             let row = self.vm_row(number)?;
-            let insists = Root::HasToInsist {
-                force: request.force,
-            };
-            check_owner(&host, caller, &row, insists)?;
+            check(&row)?;
             // Whoever goes on after a delete wants to know what it was.
             let was = self.report(&host, &row).ok();
             self.stop_for_good(&row, progress)?;

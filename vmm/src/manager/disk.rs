@@ -13,6 +13,7 @@ use super::{
     journal::thin_id,
     kept,
     owner::{Root, check_owner},
+    quota::Amounts,
     templates,
 };
 use crate::{
@@ -70,6 +71,11 @@ impl Manager {
             let _alone = self.vm_locks.lock(number);
             let row = self.disk_owner_row(number)?;
             check_owner(&host, caller, &row, Root::May)?;
+            let more = Amounts {
+                disk_bytes: size_bytes,
+                ..Amounts::default()
+            };
+            let _quota = self.within_quota(&host, caller, row.owner_uid, more)?;
             let report = self.add_disk(&wanted, &row, progress)?;
             tracing::info!(vm = %number, disk = %report.name, uid = caller.uid, "disk added");
             Ok(report)

@@ -37,6 +37,7 @@ mod kept;
 mod launch;
 mod leases;
 mod lend;
+mod lifetime;
 mod locks;
 mod log;
 mod machine;
@@ -48,6 +49,7 @@ mod pool;
 mod private;
 mod profile;
 mod progress;
+mod quota;
 mod reconcile;
 mod release;
 mod report;
@@ -99,6 +101,8 @@ pub struct Manager {
     vm_locks: KeyLocks<VmNumber>,
     /// One operation at a time on each image name.
     image_locks: KeyLocks<String>,
+    /// One look at what a user may still have, with what follows from it, at a time.
+    quota_locks: KeyLocks<u32>,
     /// One set-up or take-down of the host at a time.
     setup_lock: KeyLocks<()>,
     /// One change of the rules for port forwards at a time.
@@ -164,13 +168,20 @@ impl Manager {
 }
 
 impl Manager {
-    /// The row of a VM that stays: one that is being deleted is refused.
+    /// The row of a VM that stays: one that has expired or is being deleted is refused.
     fn lasting_vm_row(&self, number: VmNumber) -> Result<VmRow> {
         let row = self.vm_row(number)?;
         if row.deleting {
             return Err(
                 ApiError::new(ErrorKind::Refused, format!("VM {number} is being deleted"))
                     .hint(format!("`fvm delete {number}` finishes that")),
+            );
+        }
+        if row.has_expired() {
+            return Err(
+                ApiError::new(ErrorKind::Refused, format!("VM {number} has expired")).hint(format!(
+                    "`fvm undelete {number}` brings it back, `fvm delete {number}` makes its number free at once"
+                )),
             );
         }
         Ok(row)

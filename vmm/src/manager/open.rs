@@ -32,6 +32,7 @@ impl Manager {
             machines: Machines::default(),
             vm_locks: KeyLocks::default(),
             image_locks: KeyLocks::default(),
+            quota_locks: KeyLocks::default(),
             setup_lock: KeyLocks::default(),
             forwards_lock: KeyLocks::default(),
             private: PrivateVolumes::default(),
@@ -54,6 +55,9 @@ impl Manager {
         }
         manager
             .watch_netd()
+            .map_err(|error| failed("starting a thread", &error))?;
+        manager
+            .end_lifetimes()
             .map_err(|error| failed("starting a thread", &error))?;
         manager
             .keep_pool()

@@ -110,6 +110,8 @@ mod tests {
             layout: String::new(),
             note: String::new(),
             used_at_s: 0,
+            lifetime: None,
+            group: None,
             nics: Vec::new(),
             disks: Vec::new(),
             disk_bytes: 0,

@@ -57,6 +57,8 @@ impl Manager {
             template: template.clone(),
             memory_mib: request.memory_mib,
             cpus: request.cpus,
+            group: None,
+            ttl_s: None,
             user_data: None,
             ssh_keys: Vec::new(),
         };
@@ -148,6 +150,8 @@ impl Manager {
             template: request.template.clone().or(said.template),
             memory_mib: request.memory_mib.or(said.memory_mib),
             cpus: request.cpus.or(said.cpus),
+            group: request.group.clone(),
+            ttl_s: request.ttl_s,
             user_data: request.user_data.clone(),
             ssh_keys: request.ssh_keys.clone(),
         };

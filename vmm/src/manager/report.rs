@@ -4,6 +4,7 @@ use super::{
     Manager, disk,
     error::Result,
     host::Host,
+    lifetime,
     machine::{Entry, Machine},
 };
 use crate::{
@@ -64,6 +65,7 @@ impl Manager {
             ),
             (Some(_), None) => (VmState::Starting, None),
             (None, None) if row.deleting => (VmState::Deleting, None),
+            (None, None) if row.has_expired() => (VmState::Expired, None),
             (None, None) if row.crash_cause.is_some() => {
                 (VmState::Crashed, row.crash_cause.clone())
             }
@@ -80,6 +82,8 @@ impl Manager {
             image: row.image.clone(),
             profile: row.profile.clone(),
             owner_uid: row.owner_uid,
+            // Checked on its way in, as the note.
+            group: row.group.as_ref().and_then(|group| group.parse().ok()),
             state,
             cause,
             address,
@@ -92,6 +96,9 @@ impl Manager {
             pid: machine.map(|machine| machine.process.pid()),
             accelerator: machine.map(|machine| machine.accelerator.as_str().to_owned()),
             created_at_s: row.created_at_s,
+            lifetime: row
+                .lifetime
+                .map(|row| lifetime::report(&row, host.config.undelete_s, super::now_s())),
             used_at_s: row.used_at_s,
             // Checked on its way in; of a row that somebody else wrote, nothing is said.
             note: row.note.parse().unwrap_or_default(),

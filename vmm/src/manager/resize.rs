@@ -17,6 +17,7 @@ use super::{
     kept,
     machine::Machine,
     owner::{Root, check_owner},
+    quota::Amounts,
     templates,
 };
 use crate::{
@@ -108,6 +109,14 @@ impl Manager {
         let row = self.disk_owner_row(number)?;
         let what = format!("VM {number}'s disk");
         let plan = Resize::plan(&what, Bytes(row.disk_bytes), request.size, request.shrink)?;
+        let more = match plan {
+            Resize::Grow(to) => Amounts {
+                disk_bytes: to.0.saturating_sub(row.disk_bytes),
+                ..Amounts::default()
+            },
+            Resize::Shrink(_) => Amounts::default(),
+        };
+        let _quota = self.within_quota(&host, caller, row.owner_uid, more)?;
         match (plan, self.machines.up(number)) {
             (Resize::Shrink(_), Some(_)) => {
                 return Err(ApiError::new(

@@ -5,6 +5,7 @@ use super::{
     batch::side_by_side,
     error::{Result, failed},
     machine::Entry,
+    quota::Amounts,
 };
 use crate::{
     api::{Action, ApiError, BatchReport, ErrorKind, StartVms, VmNumber, VmReport},
@@ -25,14 +26,19 @@ impl Manager {
     ) -> Result<BatchReport> {
         self.host()?;
         let results = side_by_side(request.vms.numbers(), |number| {
-            let report = self.start_one(number, progress)?;
+            let report = self.start_one(caller, number, progress)?;
             tracing::info!(vm = %number, uid = caller.uid, "started");
             Ok(Some(report))
         });
         Ok(self.batch_report(Action::Start, results))
     }
 
-    fn start_one(self: &Arc<Self>, number: VmNumber, progress: &Progress) -> Result<VmReport> {
+    fn start_one(
+        self: &Arc<Self>,
+        caller: Caller,
+        number: VmNumber,
+        progress: &Progress,
+    ) -> Result<VmReport> {
         let host = self.host()?;
         let _alone = self.vm_locks.lock(number);
         let row = self.lasting_vm_row(number)?;
@@ -60,7 +66,11 @@ impl Manager {
             }
             None => {}
         }
-        self.machines.starting(number);
+        {
+            let more = Amounts::of_run(&row);
+            let _quota = self.within_quota(&host, caller, row.owner_uid, more)?;
+            self.machines.starting(number);
+        }
         match self.launch(&host, &row, progress) {
             Ok(machine) => {
                 let machine = Arc::new(machine);

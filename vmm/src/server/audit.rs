@@ -6,8 +6,8 @@ use crate::{
         ControlVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms, ExtendPool, ExtendReport,
         ForwardReport, ImageCompacted, ImageReport, InitReport, InitRequest, NamedDisks,
         NamedSnapshots, NetPort, NoteVms, ProfileReport, QmpAnswer, RemoveReport, RenameImage,
-        RepairPool, RepairReport, ResizeImage, ResizeVms, StartVms, StopVms, VerifyImage,
-        VerifyReport,
+        RenewVms, RepairPool, RepairReport, ResizeImage, ResizeVms, StartVms, StopVms, UndeleteVms,
+        VerifyImage, VerifyReport,
     },
     manager::{Caller, user_name},
 };
@@ -47,6 +47,8 @@ concerns! {
     NamedDisks: |this| format!("VM {}, {}", this.vms, this.name);
     ControlVms: |this| format!("{} VM {}", this.control.word(), this.vms);
     NoteVms: |this| format!("VM {}", this.vms);
+    RenewVms: |this| format!("VM {}", this.vms);
+    UndeleteVms: |this| format!("VM {}", this.vms);
     AddForward: |this| {
         let udp = this.udp;
         let port = this.host_port.get();

@@ -18,8 +18,8 @@ use crate::{
         self, AddDisks, AddForward, ApiError, AskAgent, CompactImage, CompactVms, ControlVms,
         CreateProfile, CreateSnapshots, CreateVms, DeleteVms, DiskUsageRequest, ErrorKind,
         ExtendPool, InitRequest, LookAtTemplate, NamedDisks, NamedSnapshots, NetPort, NoteVms,
-        QmpCommand, RenameImage, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms,
-        VerifyImage, VmNumber, routes,
+        QmpCommand, RenameImage, RenewVms, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms,
+        UndeleteVms, VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -83,6 +83,8 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::STOP, post(stop))
         .route(routes::DELETE, post(delete))
         .route(routes::CONTROL, post(control))
+        .route(routes::RENEW, post(renew))
+        .route(routes::UNDELETE, post(undelete))
         .route(routes::RESIZE, post(resize))
         .route(routes::NOTE, post(note))
         .route(routes::COMPACT, post(compact))
@@ -104,6 +106,8 @@ fn router(manager: Arc<Manager>) -> Router {
         .route("/v1/vms/{number}/agent", post(ask_agent))
         .route("/v1/vms/{number}/qmp", post(qmp))
         .route("/v1/vms/{number}/trace", get(trace))
+        .route(routes::QUOTAS, get(quotas))
+        .route("/v1/quotas/{user}", get(quota))
         .route(routes::FORWARDS, get(forwards))
         .route(routes::ADD_FORWARD, post(add_forward))
         .route(routes::DELETE_FORWARD, post(delete_forward))
@@ -228,6 +232,8 @@ operation!(start, StartVms, start);
 operation!(stop, StopVms, stop);
 operation!(delete, DeleteVms, delete);
 operation!(control, ControlVms, control);
+operation!(renew, RenewVms, renew);
+operation!(undelete, UndeleteVms, undelete);
 operation!(resize, ResizeVms, resize);
 operation!(note, NoteVms, note);
 operation!(compact, CompactVms, compact);
@@ -414,6 +420,14 @@ async fn qmp(
 
 async fn trace(State(manager): Shared, Path(text): Path<String>) -> Response {
     answer(move || manager.trace(number(&text)?)).await
+}
+
+async fn quotas(State(manager): Shared, ConnectInfo(caller): ConnectInfo<Caller>) -> Response {
+    answer(move || manager.quotas(caller)).await
+}
+
+async fn quota(State(manager): Shared, Path(user): Path<String>) -> Response {
+    answer(move || manager.quota(&user)).await
 }
 
 async fn forwards(State(manager): Shared) -> Response {

@@ -12,6 +12,7 @@
 mod disks;
 mod forwards;
 mod images;
+mod lifetimes;
 mod notes;
 mod pool;
 mod profiles;
@@ -23,6 +24,7 @@ mod vms;
 pub use disks::{DiskRow, NewDisk};
 pub use forwards::ForwardRow;
 pub use images::{ImageContent, ImageRow};
+pub use lifetimes::LifetimeRow;
 pub use pool::{BackingRow, NewPool, Pending, PendingKind, PoolRow, VolumeRow, VolumeState};
 pub use profiles::ProfileRow;
 pub use seeds::SeedRow;
@@ -43,6 +45,8 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0003_forward.sql"),
     include_str!("0004_seed.sql"),
     include_str!("0005_disk.sql"),
+    include_str!("0006_lifetime.sql"),
+    include_str!("0007_group.sql"),
 ];
 
 /// Why the store could not do what it was asked.

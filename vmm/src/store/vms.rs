@@ -1,8 +1,8 @@
 //! VMs, their network cards and their runs.
 
 use super::{
-    DiskRow, Durability, For, Result, SeedRow, Store, VolumeState, column, column_u32, disks,
-    seeds, signed,
+    DiskRow, Durability, For, LifetimeRow, Result, SeedRow, Store, VolumeState, column, column_u32,
+    disks, lifetimes, seeds, signed,
 };
 use crate::api::VmNumber;
 use rusqlite::{OptionalExtension, Row, Transaction, params};
@@ -43,6 +43,10 @@ pub struct NewVm {
     pub cpus: u32,
     /// Seconds since 1970-01-01 UTC.
     pub created_at_s: u64,
+    /// The group it is made into, if it is.
+    pub group: Option<String>,
+    /// How long it is kept, in seconds; without it, until somebody deletes it.
+    pub ttl_s: Option<u64>,
     /// Its machine type, exactly, once that is settled.
     pub machine: Option<String>,
     /// Where its PCI devices sit, as JSON.
@@ -72,6 +76,8 @@ pub struct VmRow {
     pub owner_uid: u32,
     /// Its template: XML before macros.
     pub template: String,
+    /// The group it was made into, if it was.
+    pub group: Option<String>,
     /// Memory.
     pub memory_mib: u64,
     /// Virtual processors.
@@ -88,6 +94,8 @@ pub struct VmRow {
     pub note: String,
     /// When somebody last did something with it: seconds since 1970-01-01 UTC.
     pub used_at_s: u64,
+    /// How long it is kept, if it was given a time to live.
+    pub lifetime: Option<LifetimeRow>,
     /// Its network cards.
     pub nics: Vec<NicRow>,
     /// Its disks beside those of its template.
@@ -114,6 +122,12 @@ impl VmRow {
     /// The name of the link to a further disk. No VM's name has a colon.
     pub fn link_of(&self, disk: &DiskRow) -> String {
         format!("{}:{}", self.name, disk.name)
+    }
+
+    /// True once its time to live was found to be over.
+    pub fn has_expired(&self) -> bool {
+        self.lifetime
+            .is_some_and(|lifetime| lifetime.expired_at_s.is_some())
     }
 }
 
@@ -149,6 +163,7 @@ fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         profile: row.get("profile")?,
         owner_uid: column_u32(row, "owner_uid")?,
         template: row.get("template")?,
+        group: row.get("group_name")?,
         memory_mib: column(row, "memory_mib")?,
         cpus: column_u32(row, "cpus")?,
         created_at_s: column(row, "created_at_s")?,
@@ -157,6 +172,7 @@ fn vm(row: &Row<'_>) -> rusqlite::Result<VmRow> {
         layout: row.get("layout")?,
         note: row.get("note")?,
         used_at_s: column(row, "used_at_s")?,
+        lifetime: lifetimes::lifetime(row)?,
         nics: Vec::new(),
         disks: Vec::new(),
         disk_bytes: column(row, "size_bytes")?,
@@ -178,8 +194,8 @@ pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<(
     const ACTION: &str = "record a VM";
     tx.execute(
         "INSERT INTO vm (number, name, uuid, thin_id, image, profile, owner_uid, template, memory_mib, cpus,
-             created_at_s, used_at_s, machine, layout)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13)",
+             created_at_s, used_at_s, machine, layout, ttl_s, expires_at_s, group_name)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?12, ?13, ?14, ?11 + ?14, ?15)",
         params![
             vm.number.get(),
             vm.name,
@@ -194,6 +210,8 @@ pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<(
             signed(vm.created_at_s),
             vm.machine,
             vm.layout,
+            vm.ttl_s.map(signed),
+            vm.group,
         ],
     )
     .to(ACTION)?;
@@ -418,6 +436,8 @@ pub(super) mod tests {
             memory_mib: 512,
             cpus: 1,
             created_at_s: 1,
+            group: None,
+            ttl_s: None,
             machine: None,
             layout: "{}".into(),
             nics: vec![nic(0), nic(1)],

@@ -5,15 +5,18 @@ mod disk;
 mod doctor;
 mod host;
 mod image;
+mod lab;
 mod net;
 mod pool;
 mod profile;
+mod quota;
 mod ssh;
 mod template;
 mod vm;
 
 pub(crate) use disk::{compacted_line, disk_line, snapshot_line};
 pub(crate) use host::Plan;
+pub(crate) use lab::{LabBatches, LabChange, LabReport, LabVm};
 pub(crate) use net::message_line;
 pub(super) use ssh::numbered;
 pub(crate) use ssh::{ExecOutcome, ExecReport, SshConfig, SshHost};
@@ -64,6 +67,11 @@ impl Look {
     /// Seconds that have passed since a point in time.
     fn since(&self, then_s: u64) -> u64 {
         self.now_s.saturating_sub(then_s)
+    }
+
+    /// Seconds until a point in time.
+    pub(super) fn until(&self, then_s: u64) -> u64 {
+        then_s.saturating_sub(self.now_s)
     }
 }
 

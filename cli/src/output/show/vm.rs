@@ -25,6 +25,8 @@ fn word(action: Action) -> &'static str {
         Action::Snapshot => "snapshot",
         Action::Restore => "restored",
         Action::Note => "noted",
+        Action::Renew => "renewed",
+        Action::Undelete => "brought back",
         Action::Pause => "paused",
         Action::Resume => "resumed",
         Action::Reset => "reset",
@@ -55,6 +57,7 @@ pub(in crate::output) fn outcome(
             Action::Create => parts.extend([report.name.to_string(), report.address.to_string()]),
             Action::Start => parts.push(report.address.to_string()),
             Action::Resize => parts.push(Bytes(report.disk_bytes).to_string()),
+            Action::Renew | Action::Undelete => parts.extend(ends(report, look)),
             Action::Note => parts.push(plain(report.note.as_str()).into_owned()),
             Action::Stop
             | Action::Delete
@@ -81,7 +84,7 @@ fn tone(state: VmState) -> Tone {
     match state {
         VmState::Running => Tone::Good,
         VmState::Crashed => Tone::Bad,
-        VmState::Paused | VmState::Deleting => Tone::Warn,
+        VmState::Paused | VmState::Expired | VmState::Deleting => Tone::Warn,
         VmState::Starting | VmState::Stopping => Tone::Plain,
         VmState::Stopped => Tone::Dim,
     }
@@ -114,11 +117,32 @@ fn idle(vm: &VmReport, look: &Look) -> String {
     format!("{}d", look.since(vm.used_at_s) / 86_400)
 }
 
+/// When it expires or is deleted for good; nothing if it is kept for ever.
+fn ends(vm: &VmReport, look: &Look) -> Option<String> {
+    let left = rough_duration(look.until(vm.lifetime.as_ref()?.ends_at_s));
+    Some(match vm.state {
+        VmState::Expired => format!("deleted in {left}"),
+        _ => format!("expires in {left}"),
+    })
+}
+
+/// The same for a column.
+fn time_left(vm: &VmReport, look: &Look) -> Cell {
+    let Some(lifetime) = &vm.lifetime else {
+        return cell("");
+    };
+    let is_urgent = lifetime.ends_soon || vm.state == VmState::Expired;
+    cell(rough_duration(look.until(lifetime.ends_at_s))).tone(match is_urgent {
+        true => Tone::Warn,
+        false => Tone::Plain,
+    })
+}
+
 impl Show for VmList {
     fn show(&self, look: &Look) -> String {
         let mut table = Table::new([
-            "VM", "IMAGE", "STATE", "ADDRESS", "MEMORY", "CPUS", "DISK", "OWNER", "UPTIME", "IDLE",
-            "NOTE",
+            "VM", "IMAGE", "STATE", "ADDRESS", "MEMORY", "CPUS", "DISK", "OWNER", "GROUP",
+            "UPTIME", "IDLE", "LEFT", "NOTE",
         ]);
         for vm in &self.vms {
             table.row([
@@ -130,8 +154,10 @@ impl Show for VmList {
                 number(vm.cpus),
                 cell(Bytes(vm.disk_bytes).to_string()).right(),
                 cell(look.owner(vm.owner_uid)),
+                cell(vm.group.as_ref().map_or("", |group| group.as_str())),
                 cell(uptime(vm, look)),
                 cell(idle(vm, look)).right(),
+                time_left(vm, look),
                 cell(vm.note.as_str()),
             ]);
         }
@@ -154,6 +180,9 @@ impl Show for VmReport {
         if let Some(profile) = &self.profile {
             line("profile", cell(profile));
         }
+        if let Some(group) = &self.group {
+            line("group", cell(group.as_str()));
+        }
         line("memory", cell(memory(self)));
         line("cpus", cell(self.cpus.to_string()));
         line("disk", cell(Bytes(self.disk_bytes).to_string()));
@@ -174,6 +203,13 @@ impl Show for VmReport {
         let created = rough_duration(look.since(self.created_at_s));
         line("created", cell(format!("{created} ago")));
         line("idle", cell(idle(self, look)));
+        if let Some(ends) = ends(self, look) {
+            let undelete = match self.state {
+                VmState::Expired => format!("; `fvm undelete {}` brings it back", self.number),
+                _ => String::new(),
+            };
+            line("lifetime", cell(format!("{ends}{undelete}")));
+        }
         if !self.note.as_str().is_empty() {
             line("note", cell(self.note.as_str()));
         }
@@ -212,7 +248,7 @@ impl Show for QmpAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use fvm_vmm::api::{NicReport, REPORT_VERSION};
+    use fvm_vmm::api::{Lifetime, NicReport, REPORT_VERSION};
 
     fn vm() -> VmReport {
         VmReport {
@@ -223,6 +259,7 @@ mod tests {
             image: "debian".to_owned(),
             profile: None,
             owner_uid: 0,
+            group: None,
             state: VmState::Running,
             cause: Some("emulated: /dev/kvm is missing".to_owned()),
             address: [192, 168, 22, 42].into(),
@@ -240,6 +277,7 @@ mod tests {
             pid: Some(4711),
             accelerator: Some("tcg".to_owned()),
             created_at_s: 1_799_990_000,
+            lifetime: None,
             used_at_s: 1_799_990_000,
             note: "mail".parse().unwrap(),
             started_at_s: Some(1_799_999_000),
@@ -254,6 +292,8 @@ mod tests {
             state: VmState::Stopped,
             started_at_s: None,
             used_at_s: 1_799_100_000,
+            lifetime: Some(lifetime()),
+            group: Some("web".parse().unwrap()),
             note: fvm_vmm::api::Note::default(),
             ..vm()
         };
@@ -264,9 +304,9 @@ mod tests {
         assert_eq!(
             list.show(&Look::fixed()),
             "\
-\x20VM  IMAGE   STATE    ADDRESS         MEMORY  CPUS     DISK  OWNER  UPTIME   IDLE  NOTE
- 42  debian  running  192.168.22.42  512 MiB     2  6.0 GiB  root   16m 40s    0d  mail
-143  debian  stopped  192.168.22.42  512 MiB     2  6.0 GiB  1000             10d
+\x20VM  IMAGE   STATE    ADDRESS         MEMORY  CPUS     DISK  OWNER  GROUP  UPTIME   IDLE  LEFT    NOTE
+ 42  debian  running  192.168.22.42  512 MiB     2  6.0 GiB  root          16m 40s    0d          mail
+143  debian  stopped  192.168.22.42  512 MiB     2  6.0 GiB  1000   web              10d  1h 10m
 "
         );
     }
@@ -311,6 +351,31 @@ QEMU     process 4711, tcg
 uuid     3f2b8c1e-0000-4000-8000-000000000042
 "
         );
+    }
+
+    fn lifetime() -> Lifetime {
+        Lifetime {
+            ttl_s: 28_800,
+            ends_at_s: 1_800_004_200,
+            ends_soon: false,
+        }
+    }
+
+    #[test]
+    fn a_vm_that_expires_or_has_expired_says_when() {
+        let kept = VmReport {
+            lifetime: Some(lifetime()),
+            ..vm()
+        };
+        let shown = kept.show(&Look::fixed());
+        assert!(shown.contains("lifetime  expires in 1h 10m\n"), "{shown}");
+        let expired = VmReport {
+            state: VmState::Expired,
+            ..kept
+        };
+        let shown = expired.show(&Look::fixed());
+        let words = "lifetime  deleted in 1h 10m; `fvm undelete 42` brings it back\n";
+        assert!(shown.contains(words), "{shown}");
     }
 
     #[test]

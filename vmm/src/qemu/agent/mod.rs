@@ -121,6 +121,15 @@ impl Agent {
         }
     }
 
+    /// Takes what comes for answers without having synchronised, for fuzz targets alone.
+    #[cfg(fuzzing)]
+    pub fn unsynchronised(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            buffer: Vec::new(),
+        }
+    }
+
     /// Sends a command and returns what it returns.
     fn execute(&mut self, command: &str, arguments: Value, limit: Duration) -> Result<Value> {
         let mut wait = Wait::new(command, limit);

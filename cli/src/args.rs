@@ -188,8 +188,10 @@ pub(crate) enum Command {
     Generate(commands::generate::Generate),
     /// Have ports of this host lead to VMs
     Forward(commands::forward::Forward),
-    /// Show leases, and what guests ask and are told
+    /// Make and show networks; show leases, and what guests ask and are told
     Net(commands::net::Net),
+    /// Add network cards to VMs and remove them, also while they run
+    Nic(commands::nic::Nic),
     /// Log in to a VM, or run a command in it
     Ssh(commands::ssh::Ssh),
     /// Copy files to VMs and from them

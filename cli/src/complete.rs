@@ -10,8 +10,8 @@ use clap_complete::{
     engine::{ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter},
 };
 use fvm_vmm::api::{
-    GroupName, HostReport, ImageList, ProfileList, SOCKET_PATH, VmList, VmNumber, VmReport,
-    VmState, routes,
+    GroupName, HostReport, ImageList, NetList, ProfileList, SOCKET_PATH, VmList, VmNumber,
+    VmReport, VmState, routes,
 };
 use serde::de::DeserializeOwned;
 use std::{collections::BTreeSet, env, ffi::OsStr, path::PathBuf, time::Duration};
@@ -66,6 +66,9 @@ fn completed(command: Command, parent: &str) -> Command {
                 arg.add(ArgValueCompleter::new(profiles))
             }
             "group" => arg.add(ArgValueCompleter::new(groups)),
+            "name" if parent == "net" && name != "create" => {
+                arg.add(ArgValueCompleter::new(networks))
+            }
             "template" => arg.add(ArgValueCompleter::new(templates)),
             _ => arg,
         })
@@ -205,6 +208,16 @@ fn groups(current: &OsStr) -> Vec<CompletionCandidate> {
 fn group_names(list: &VmList) -> impl Iterator<Item = &GroupName> {
     let names: BTreeSet<_> = list.vms.iter().filter_map(|vm| vm.group.as_ref()).collect();
     names.into_iter()
+}
+
+/// Networks.
+fn networks(current: &OsStr) -> Vec<CompletionCandidate> {
+    let list = ask::<NetList>(routes::NETWORKS);
+    let networks = list.into_iter().flat_map(|list| list.networks);
+    matching(
+        current,
+        networks.map(|network| (network.name, network.mode.as_str())),
+    )
 }
 
 /// Shipped templates, and files.

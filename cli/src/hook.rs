@@ -226,7 +226,7 @@ fn variables(
 ) -> Vec<(&'static str, String)> {
     let number = match vm.number.is_base() {
         // Its place on the network, as in templates.
-        true => u32::from(vm.address) - u32::from(network.gateway) + 1,
+        true => network.first_number.saturating_sub(1),
         false => vm.number.get(),
     };
     let mac = vm
@@ -274,6 +274,7 @@ mod tests {
             cause: None,
             address: [192, 168, 22, 42].into(),
             nics: vec![NicReport {
+                card: 0,
                 mac: "52:54:00:00:00:2a".into(),
                 network: "fvm0".into(),
                 tap: None,

@@ -44,6 +44,22 @@ impl MacAddr {
     pub fn of_bridge(host: &HostId) -> MacAddr {
         derive(host, 0, 0)
     }
+
+    /// The address of the bridge of a network beside the default one: one that no other of the host's is likely to
+    /// have.
+    pub fn of_network(host: &HostId, name: &str) -> MacAddr {
+        let digest = Sha256::new()
+            .chain_update(host.0)
+            .chain_update(name)
+            .finalize();
+        let mut bytes = [0x02, 0, 0, 0, 0, 0];
+        bytes
+            .iter_mut()
+            .skip(1)
+            .zip(digest)
+            .for_each(|(to, from)| *to = from);
+        MacAddr(bytes)
+    }
 }
 
 fn derive(host: &HostId, number: u32, index: u8) -> MacAddr {

@@ -14,6 +14,19 @@ pub const LINK_PREFIX: &str = "fvm";
 /// The bridge of the default network. No tap has this name, since VM numbers begin at 1.
 pub const DEFAULT_BRIDGE: &str = "fvm0";
 
+/// The longest name of a network beside the default one, in bytes: what [`LINK_NAME_MAX`] leaves of its bridge's.
+pub const NETWORK_NAME_MAX: usize = LINK_NAME_MAX - LINK_PREFIX.len() - 1;
+
+/// The bridge of a network beside the default one: `fvm-lab`. No tap has such a name.
+pub fn bridge_of(network: &str) -> String {
+    format!("{LINK_PREFIX}-{network}")
+}
+
+/// The network whose bridge has this name, if it is one that [`bridge_of`] gives.
+pub fn network_of(bridge: &str) -> Option<&str> {
+    bridge.strip_prefix(LINK_PREFIX)?.strip_prefix('-')
+}
+
 /// The name of both nftables tables, `inet fvm` and `bridge fvm`.
 pub const NFT_TABLE: &str = "fvm";
 
@@ -130,6 +143,16 @@ mod tests {
     }
 
     #[test]
+    fn bridges_are_called_after_their_networks() {
+        let longest = "n".repeat(NETWORK_NAME_MAX);
+        assert!(is_link_name(&bridge_of(&longest)));
+        assert_eq!(network_of(&bridge_of(&longest)), Some(longest.as_str()));
+        for other in ["br-lab", "fvm0", "fvm42.1", "lab"] {
+            assert_eq!(network_of(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn names_of_others_are_not_ours() {
         for name in [
             DEFAULT_BRIDGE,
@@ -140,6 +163,7 @@ mod tests {
             "fvm42.16",
             "fvm+42",
             "fvm-42",
+            &bridge_of("lab"),
             "fvm42.",
             "fvm.1",
             "fvm16777216",

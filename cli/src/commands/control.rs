@@ -51,11 +51,12 @@ pub(crate) struct Reset {
 /// Arguments of `fvm link`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The guest sees that its card has no cable any more, or one again. A VM that is stopped and started has what its \
+The guest sees that its cards have no cable any more, or one again. A VM that is stopped and started has what its \
 template says: a cable, without <link state='down'/>.
 
 Examples:
   fvm link 42 down
+  fvm link 42 down --card 1
   fvm link 50-59 up")]
 pub(crate) struct Link {
     /// VM numbers: 42, 42,44 or 50-59; @web for all of the group web
@@ -64,6 +65,9 @@ pub(crate) struct Link {
     /// In or out
     #[arg(value_name = "up|down")]
     state: Cable,
+    /// Only that of this card, counted from 0
+    #[arg(long, value_name = "CARD")]
+    card: Option<u32>,
 }
 
 /// Whether there is a cable.
@@ -137,7 +141,10 @@ impl Link {
         control(
             context,
             self.vms.resolve(&context.client).await?,
-            Control::Link { up },
+            Control::Link {
+                up,
+                card: self.card,
+            },
             "setting the cable of",
         )
         .await

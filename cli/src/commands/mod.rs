@@ -28,6 +28,8 @@ pub(crate) mod lab;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod net;
+mod network;
+pub(crate) mod nic;
 pub(crate) mod note;
 pub(crate) mod pool;
 pub(crate) mod profile;
@@ -169,6 +171,7 @@ impl Command {
             Self::Template(command) => command.run(context).await,
             Self::Forward(command) => command.run(context).await,
             Self::Net(command) => command.run(context).await,
+            Self::Nic(command) => command.run(context).await,
             Self::Log(command) => command.run(context).await,
             Self::Console(command) => command.run(context).await,
             Self::Agent(command) => command.run(context).await,

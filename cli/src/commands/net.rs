@@ -1,6 +1,6 @@
-//! `fvm net`: what guests ask of the network, and what they are told.
+//! `fvm net`: networks; what guests ask of them, and what they are told.
 
-use super::Context;
+use super::{Context, network};
 use crate::{
     args::one_vm,
     exit::{CommandResult, Exit},
@@ -19,9 +19,17 @@ pub(crate) struct Net {
     command: NetCommand,
 }
 
-/// What can be seen of the network.
+/// What can be done with networks, and seen of them.
 #[derive(Debug, clap::Subcommand)]
 enum NetCommand {
+    /// Make a network beside the default one, as root
+    Create(network::Create),
+    /// List all networks
+    List(network::List),
+    /// Show a network and the cards on it
+    Show(network::Named),
+    /// Delete a network that no card is on, as root
+    Delete(network::Named),
     /// Show each VM's address: what it last asked, what it was told, when it renews
     Leases(Leases),
     /// Show the last messages of a VM, and follow them until ^C
@@ -60,6 +68,10 @@ struct Trace {
 impl Net {
     pub(super) async fn run(self, context: &Context<'_>) -> CommandResult {
         match self.command {
+            NetCommand::Create(create) => create.run(context).await,
+            NetCommand::List(list) => list.run(context).await,
+            NetCommand::Show(named) => named.show(context).await,
+            NetCommand::Delete(named) => named.delete(context).await,
             NetCommand::Leases(Leases {}) => {
                 let list: LeaseList = context.client.get(routes::LEASES).await?;
                 context.out.report(&list);

@@ -183,7 +183,23 @@ fn buttons_and_keys_are_for_several_vms() {
     );
     assert_eq!(
         control(Action::Link, &["link", "42,43", "down"]),
-        (2, Control::Link { up: false })
+        (
+            2,
+            Control::Link {
+                up: false,
+                card: None
+            }
+        )
+    );
+    assert_eq!(
+        control(Action::Link, &["link", "42", "up", "--card", "1"]),
+        (
+            1,
+            Control::Link {
+                up: true,
+                card: Some(1)
+            }
+        )
     );
     let chords = ["ctrl-alt-delete", "ret"].map(|chord| chord.parse().unwrap());
     assert_eq!(

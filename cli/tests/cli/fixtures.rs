@@ -20,6 +20,7 @@ pub(crate) fn vm(number: u32, state: VmState) -> VmReport {
         cause: None,
         address: [127, 0, 22, number as u8].into(),
         nics: vec![NicReport {
+            card: 0,
             mac: "52:54:00:00:00:2a".to_owned(),
             network: "fvm0".to_owned(),
             tap: None,

@@ -56,7 +56,7 @@ fn measure(turn: Duration) -> (Round, Round, u64, u64) {
     let mut ends = Vec::new();
     for vm in FIRST..=FIRST + GUESTS {
         let options = TapOptions {
-            mtu: lab.network.mtu,
+            mtu: Some(lab.network.mtu),
             ..TapOptions::default()
         };
         let mut tap =

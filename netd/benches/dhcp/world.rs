@@ -179,7 +179,7 @@ impl World {
         let mut ends: Vec<OwnedFd> = Vec::new();
         for vm in FIRST..FIRST + taps {
             let options = TapOptions {
-                mtu: lab.network.mtu,
+                mtu: Some(lab.network.mtu),
                 ..TapOptions::default()
             };
             let mut tap = net::create_tap(Nic::new(vm, 0).unwrap(), &bridge, options).unwrap();

@@ -1,6 +1,7 @@
 //! The client's side of the control socket, for `fvmd`.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -276,27 +277,27 @@ impl Client {
         }
     }
 
-    /// Serves DNS no more.
-    pub fn end_dns(&mut self) -> Result<(), ClientError> {
-        match self.call(Request::EndDns, &[])? {
-            Answer::Done => Ok(()),
-            _ => Err(unexpected("end DNS")),
-        }
-    }
-
-    /// Serves cloud-init's data by this listening socket from now on.
-    pub fn serve_seeds(&mut self, socket: BorrowedFd<'_>) -> Result<(), ClientError> {
-        match self.call(Request::ServeSeeds, &[socket])? {
+    /// Serves cloud-init's data at this gateway by this listening socket from now on.
+    pub fn serve_seeds(
+        &mut self,
+        gateway: Ipv4Addr,
+        socket: BorrowedFd<'_>,
+    ) -> Result<(), ClientError> {
+        match self.call(Request::ServeSeeds { gateway }, &[socket])? {
             Answer::Done => Ok(()),
             _ => Err(unexpected("serve seeds")),
         }
     }
 
-    /// Serves them no more.
-    pub fn end_seeds(&mut self) -> Result<(), ClientError> {
-        match self.call(Request::EndSeeds, &[])? {
+    /// Serves DNS and cloud-init's data at no other gateways than these any more.
+    pub fn serve_only_at(
+        &mut self,
+        gateways: impl IntoIterator<Item = Ipv4Addr>,
+    ) -> Result<(), ClientError> {
+        let gateways = gateways.into_iter().collect();
+        match self.call(Request::ServeOnlyAt { gateways }, &[])? {
             Answer::Done => Ok(()),
-            _ => Err(unexpected("end seeds")),
+            _ => Err(unexpected("serve only at")),
         }
     }
 

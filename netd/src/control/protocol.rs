@@ -8,7 +8,7 @@ use crate::dhcp::{Binding, Exchange};
 use crate::dns::DnsConfig;
 
 /// The version of this protocol. A client and a server of different versions do not talk.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// Where `fvm-netd` listens.
 pub const SOCKET_PATH: &str = "/run/fvm/netd.sock";
@@ -60,18 +60,23 @@ pub enum Request {
         /// The last name of the page before.
         after: Option<String>,
     },
-    /// Serve DNS from now on by the sockets that come with the message, in place of those before.
+    /// Serve DNS at the configuration's gateway from now on by the sockets that come with the message, in place of those
+    /// before.
     ServeDns {
         /// What is served.
         config: Box<DnsConfig>,
     },
-    /// Serve DNS no more. Not an error if it was not served.
-    EndDns,
-    /// Serve cloud-init's data from now on by the listening socket that comes with the message, in place of the one
-    /// before. The data are parts of the ports' bindings.
-    ServeSeeds,
-    /// Serve them no more. Not an error if they were not served.
-    EndSeeds,
+    /// Serve cloud-init's data at this gateway from now on by the listening socket that comes with the message, in place
+    /// of the one before. The data are parts of the ports' bindings.
+    ServeSeeds {
+        /// The host's address in the network.
+        gateway: Ipv4Addr,
+    },
+    /// Serve DNS and cloud-init's data at no other gateways than these. Not an error if they were not served there.
+    ServeOnlyAt {
+        /// The host's addresses in its networks.
+        gateways: Vec<Ipv4Addr>,
+    },
     /// What was said on this port.
     PortLog {
         /// The port.

@@ -1,7 +1,8 @@
 //! One connection of `fvmd`: its messages, one after the other.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sys::epoll::Epoll;
@@ -29,8 +30,9 @@ pub(super) struct Connection {
 pub(super) struct Served<'d> {
     pub(super) epoll: &'d Epoll,
     pub(super) ports: &'d mut Ports,
-    pub(super) dns: &'d mut Option<Dns>,
-    pub(super) web: &'d mut Option<Web>,
+    /// By gateway, as the next.
+    pub(super) dns: &'d mut BTreeMap<Ipv4Addr, Dns>,
+    pub(super) web: &'d mut BTreeMap<Ipv4Addr, Web>,
 }
 
 impl Connection {
@@ -155,31 +157,32 @@ impl Connection {
                 None => Err((ErrorKind::BadRequest, "no resync was begun".to_owned())),
             },
             Request::ServeDns { config } => {
+                let gateway = config.gateway;
                 // Made first: if it cannot be, the one before goes on.
                 let new = Dns::new(epoll, token, *config, fds)
                     .map_err(|message| (ErrorKind::BadSocket, message))?;
-                if let Some(old) = dns.replace(new) {
+                if let Some(old) = dns.insert(gateway, new) {
                     old.end(epoll, ports);
                 }
                 Ok(Answer::Done)
             }
-            Request::EndDns => {
-                if let Some(old) = dns.take() {
-                    old.end(epoll, ports);
-                }
-                Ok(Answer::Done)
-            }
-            Request::ServeSeeds => {
+            Request::ServeSeeds { gateway } => {
                 let new = Web::new(epoll, token, fds)
                     .map_err(|message| (ErrorKind::BadSocket, message))?;
-                if let Some(old) = web.replace(new) {
+                if let Some(old) = web.insert(gateway, new) {
                     old.end(epoll);
                 }
                 Ok(Answer::Done)
             }
-            Request::EndSeeds => {
-                if let Some(old) = web.take() {
-                    old.end(epoll);
+            Request::ServeOnlyAt { gateways } => {
+                let served: BTreeSet<Ipv4Addr> = dns.keys().chain(web.keys()).copied().collect();
+                for gateway in served.iter().filter(|at| !gateways.contains(at)) {
+                    if let Some(old) = dns.remove(gateway) {
+                        old.end(epoll, ports);
+                    }
+                    if let Some(old) = web.remove(gateway) {
+                        old.end(epoll);
+                    }
                 }
                 Ok(Answer::Done)
             }

@@ -15,6 +15,7 @@ mod web;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -63,8 +64,9 @@ pub struct Daemon {
     listener: OwnedFd,
     connections: BTreeMap<u64, Connection>,
     ports: Ports,
-    dns: Option<Dns>,
-    web: Option<Web>,
+    /// By gateway, as the next.
+    dns: BTreeMap<Ipv4Addr, Dns>,
+    web: BTreeMap<Ipv4Addr, Web>,
     next_token: u64,
 }
 
@@ -82,8 +84,8 @@ impl Daemon {
             listener,
             connections: BTreeMap::new(),
             ports: Ports::new(limit),
-            dns: None,
-            web: None,
+            dns: BTreeMap::new(),
+            web: BTreeMap::new(),
             next_token: LISTENER + 1,
         })
     }
@@ -92,10 +94,10 @@ impl Daemon {
     pub fn run(mut self) -> Result<std::convert::Infallible, DaemonError> {
         let mut events = [EpollEvent::empty(); EVENTS_AT_ONCE];
         loop {
-            let dns = self.dns.as_ref().and_then(Dns::next_due);
-            let web = self.web.as_ref().and_then(Web::next_due);
-            let due = [self.ports.next_resume(), dns, web];
-            let wait = match due.into_iter().flatten().min() {
+            let dns = self.dns.values().filter_map(Dns::next_due);
+            let web = self.web.values().filter_map(Web::next_due);
+            let due = dns.chain(web).chain(self.ports.next_resume());
+            let wait = match due.min() {
                 None => EpollTimeout::NONE,
                 Some(at) => timeout_until(at),
             };
@@ -109,10 +111,10 @@ impl Daemon {
             }
             let now = Instant::now();
             self.ports.resume_due(&self.epoll, now);
-            if let Some(dns) = &mut self.dns {
+            for dns in self.dns.values_mut() {
                 dns.go_on(&self.epoll, &mut self.ports, now);
             }
-            if let Some(web) = &mut self.web {
+            for web in self.web.values_mut() {
                 web.go_on(&self.epoll, now);
             }
         }
@@ -122,11 +124,11 @@ impl Daemon {
         if token == LISTENER {
             self.accept();
         } else if token & dns::TOKEN != 0 {
-            if let Some(dns) = &mut self.dns {
+            if let Some(dns) = self.dns.values_mut().find(|dns| dns.has(token)) {
                 dns.handle(&self.epoll, &mut self.ports, token);
             }
         } else if token & web::TOKEN != 0 {
-            if let Some(web) = &mut self.web {
+            if let Some(web) = self.web.values_mut().find(|web| web.has(token)) {
                 web.handle(&self.epoll, &self.ports, token);
             }
         } else if self.connections.contains_key(&token) {

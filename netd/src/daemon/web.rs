@@ -85,6 +85,11 @@ impl Web {
         });
     }
 
+    /// Whether the token is of this one's sockets.
+    pub(super) fn has(&self, token: u64) -> bool {
+        token >> 32 == self.base >> 32
+    }
+
     /// Does what an event asks for.
     pub(super) fn handle(&mut self, epoll: &Epoll, ports: &Ports, token: u64) {
         match token.checked_sub(self.base) {

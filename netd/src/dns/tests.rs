@@ -21,8 +21,14 @@ fn zone_of(subnet: &str) -> Zone {
     })
     .unwrap();
     let names: [DnsName; 2] = ["fvm-debian-42", "vm42"].map(|name| name.parse().unwrap());
-    let address = subnet.host(42).unwrap();
-    zone.set_names(names.iter().map(|name| (name, address)));
+    // The same VM is on another network, too, which is none of this zone's business.
+    let elsewhere = Ipv4Addr::new(172, 31, 0, 42);
+    let addresses = [elsewhere, subnet.host(42).unwrap()];
+    zone.set_names(
+        addresses
+            .iter()
+            .flat_map(|at| names.iter().map(|name| (name, *at))),
+    );
     zone
 }
 

@@ -47,8 +47,8 @@ impl Zone {
         Some(zone)
     }
 
-    /// Has exactly these names: labels and addresses. The first name of an address is what the address is
-    /// called.
+    /// Has exactly these names, of those whose addresses are in the subnet: labels and addresses. The first name of
+    /// an address is what the address is called.
     pub(crate) fn set_names<'a>(
         &mut self,
         names: impl IntoIterator<Item = (&'a DnsName, Ipv4Addr)>,
@@ -58,6 +58,9 @@ impl Zone {
         self.addresses.insert(self.host.clone(), self.gateway);
         self.names.insert(self.gateway, self.host.clone());
         for (label, address) in names {
+            if !self.subnet.contains(address) {
+                continue;
+            }
             let name = fully(label.as_str()).and_then(|name| name.append_domain_of(&self.domain));
             if let Some(name) = name {
                 self.names.entry(address).or_insert_with(|| name.clone());

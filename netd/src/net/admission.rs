@@ -23,8 +23,8 @@ pub struct Admission {
     pub port: String,
     /// The guest's Ethernet address.
     pub mac: MacAddr,
-    /// The guest's IPv4 address.
-    pub address: Ipv4Addr,
+    /// The guest's IPv4 address; without one the port is on a bridge where others give addresses.
+    pub address: Option<Ipv4Addr>,
     /// Let it send from any address, as a lab within the guest needs.
     pub trusted: bool,
 }
@@ -112,17 +112,22 @@ pub fn admitted() -> Result<Vec<Admission>, Error> {
             _ => None,
         })
         .collect();
-    let trusted = present.elements(rules::SET_TRUSTED);
+    let has = |set, port: &str| {
+        let mut keys = present.elements(set).iter();
+        keys.any(|key| key.first().is_some_and(|name| name == port))
+    };
     Ok(macs
         .into_iter()
         .filter_map(|(port, mac)| {
             Some(Admission {
                 port: port.to_owned(),
                 mac,
-                address: *addresses.get(port)?,
-                trusted: trusted
-                    .iter()
-                    .any(|key| key.first().is_some_and(|name| name == port)),
+                address: match addresses.get(port) {
+                    Some(address) => Some(*address),
+                    None if has(rules::SET_FOREIGN, port) => None,
+                    None => return None,
+                },
+                trusted: has(rules::SET_TRUSTED, port),
             })
         })
         .collect())
@@ -151,7 +156,10 @@ fn elements_of(admission: &Admission) -> Vec<(&'static str, Vec<String>)> {
     let port = || admission.port.clone();
     let mut elements = vec![
         (rules::SET_MAC, vec![port(), admission.mac.to_string()]),
-        (rules::SET_IP, vec![port(), admission.address.to_string()]),
+        match admission.address {
+            Some(address) => (rules::SET_IP, vec![port(), address.to_string()]),
+            None => (rules::SET_FOREIGN, vec![port()]),
+        },
     ];
     if admission.trusted {
         elements.push((rules::SET_TRUSTED, vec![port()]));

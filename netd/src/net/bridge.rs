@@ -2,6 +2,7 @@
 
 use super::link::{LinkSettings, Links};
 use super::{Change, Error, Network};
+use crate::MacAddr;
 
 /// Makes the bridge as the network wants it.
 pub(super) fn ensure(network: &Network) -> Result<Vec<Change>, Error> {
@@ -81,4 +82,21 @@ pub(super) fn remove(name: &str) -> Result<Option<Change>, Error> {
     Ok(removed.then(|| Change::BridgeRemoved {
         bridge: name.to_owned(),
     }))
+}
+
+/// Every bridge of the host, with its Ethernet address.
+pub fn list_bridges() -> Result<Vec<(String, Option<MacAddr>)>, Error> {
+    let links = Links::open()?.all()?.into_iter();
+    let bridges = links.filter(|link| link.is_bridge);
+    Ok(bridges.map(|link| (link.name, link.mac)).collect())
+}
+
+/// Whether the host has a bridge of this name.
+pub fn is_bridge(name: &str) -> Result<bool, Error> {
+    if !crate::names::is_link_name(name) {
+        return Ok(false);
+    }
+    Ok(Links::open()?
+        .find(name)?
+        .is_some_and(|link| link.is_bridge))
 }

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoPortData, InfoPortKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -148,6 +148,22 @@ impl Links {
         self.0
             .change(RouteNetlinkMessage::SetLink(message), 0)
             .map_err(failed("configure", &link.name))
+    }
+
+    /// Keeps a bridge's port apart from others that are kept apart.
+    pub(super) fn isolate_port(&mut self, link: &Link) -> Result<(), Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = link.index;
+        // The kernel takes what concerns a port in this message alone, for a link that is there, too (`rtnl_newlink`).
+        message.attributes = vec![LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(
+                true,
+            )])),
+        ])];
+        self.0
+            .change(RouteNetlinkMessage::NewLink(message), 0)
+            .map_err(failed("isolate", &link.name))
     }
 
     /// Deletes a link; says whether it was there.

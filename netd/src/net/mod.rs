@@ -21,10 +21,11 @@ mod sysctl;
 mod tap;
 
 pub use admission::{Admission, DropCounter, admit, admitted, drop_counters, expel};
+pub use bridge::{is_bridge, list_bridges};
 pub use conflict::{Conflict, check_conflicts};
 pub use error::{Error, NftFailure};
 pub use network::{
-    Change, EnsureReport, Forward, Network, Protocol, RemoveOptions, RemoveReport, Warning,
+    Change, EnsureReport, Forward, Mode, Network, Protocol, RemoveOptions, RemoveReport, Warning,
     ensure_forwards, ensure_network, remove_network, warnings,
 };
 pub use resolver::{ResolverError, forwarders, host_resolvers};

@@ -23,11 +23,23 @@ pub struct Network {
     pub gateway: Ipv4Addr,
     /// The largest packet, in bytes.
     pub mtu: u32,
-    /// Give guests a way out behind the host's address.
-    pub nat: bool,
+    /// What lies beyond the bridge.
+    pub mode: Mode,
     /// Ports of the host that lead to guests.
     #[serde(default)]
     pub forwards: Vec<Forward>,
+}
+
+/// Where guests get to beyond their bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Out, behind the host's address; nobody gets in but by port forwards.
+    Nat,
+    /// Out and in, by their own addresses: whoever is outside knows the way.
+    Route,
+    /// To each other and to the host, no further.
+    Isolated,
 }
 
 /// A port of the host that leads to a port of a guest.
@@ -230,12 +242,12 @@ pub fn ensure_network(network: &Network) -> Result<EnsureReport, Error> {
     check_conflicts(network)?;
     let mut changes = firewall::ensure(network)?;
     changes.extend(bridge::ensure(network)?);
-    if network.nat && !sysctl::ip_forward()? {
+    if network.mode != Mode::Isolated && !sysctl::ip_forward()? {
         sysctl::set_ip_forward(true)?;
         changes.push(Change::IpForwardEnabled);
     }
     let mut warnings = warnings()?;
-    if !network.nat {
+    if network.mode == Mode::Isolated {
         warnings.retain(|warning| !matches!(warning, Warning::ForwardPolicyDrop { .. }));
     }
     Ok(EnsureReport { changes, warnings })
@@ -257,15 +269,15 @@ pub fn ensure_forwards(network: &Network) -> Result<Vec<Change>, Error> {
     firewall::ensure(network)
 }
 
-/// Takes away what [`ensure_network`] made; what is not there is no failure.
-pub fn remove_network(network: &Network, options: RemoveOptions) -> RemoveReport {
+/// Takes away what [`ensure_network`] made on this bridge; what is not there is no failure.
+pub fn remove_network(bridge: &str, options: RemoveOptions) -> RemoveReport {
     let mut report = RemoveReport::default();
     let mut note = |result: Result<Vec<Change>, Error>| match result {
         Ok(changes) => report.changes.extend(changes),
         Err(error) => report.failures.push(error),
     };
-    note(bridge::remove(&network.bridge).map(|change| change.into_iter().collect()));
-    note(firewall::remove(&network.bridge));
+    note(bridge::remove(bridge).map(|change| change.into_iter().collect()));
+    note(firewall::remove(bridge));
     if options.disable_ip_forward {
         note(sysctl::ip_forward().and_then(|on| match on {
             true => sysctl::set_ip_forward(false).map(|()| vec![Change::IpForwardDisabled]),

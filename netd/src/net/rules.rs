@@ -16,7 +16,7 @@ use nftables::stmt::{
 };
 use nftables::types::{NfChainType, NfHook};
 
-use super::{Forward, Network};
+use super::{Forward, Mode, Network};
 use crate::dns::DNS_PORT;
 use crate::names::LINK_PREFIX;
 use crate::seed::SEED_PORT;
@@ -25,13 +25,16 @@ use crate::seed::SEED_PORT;
 pub(super) const SET_MAC: &str = "mac";
 /// Set of `port . IPv4 address`.
 pub(super) const SET_IP: &str = "ip";
+/// Set of ports on bridges that are not fvm's, where others give IP addresses.
+pub(super) const SET_FOREIGN: &str = "foreign";
 /// Set of ports that may send what they like, for labs within a guest.
 pub(super) const SET_TRUSTED: &str = "trusted";
 
 /// The sets of the bridge table and their key types.
-pub(super) const SETS: [(&str, &[SetType]); 3] = [
+pub(super) const SETS: [(&str, &[SetType]); 4] = [
     (SET_MAC, &[SetType::Ifname, SetType::EtherAddr]),
     (SET_IP, &[SetType::Ifname, SetType::Ipv4Addr]),
+    (SET_FOREIGN, &[SetType::Ifname]),
     (SET_TRUSTED, &[SetType::Ifname]),
 ];
 
@@ -58,8 +61,9 @@ pub(super) const COUNTERS: [(&str, &str); 6] = [
     (ROUTER_MESSAGES, "ICMP redirects and router advertisements"),
 ];
 
-/// UDP ports of DHCP (RFC 2131, section 4.1).
+/// UDP ports of DHCP (RFC 2131, section 4.1; RFC 8415, section 7.2).
 const DHCP_SERVER_PORT: u32 = 67;
+const DHCPV6_SERVER_PORT: u32 = 547;
 
 /// Where a base chain hooks in.
 pub(super) struct Hook {
@@ -86,9 +90,14 @@ const INET_DSTNAT: i32 = -100;
 /// The chains of the bridge table, those jumped to first. The same for all networks.
 pub(super) fn bridge_chains() -> Vec<ChainPlan> {
     let from_guest = "from_guest";
-    let ether_type = || payload("ether", "type");
-    let with_port = |what| concat([iifname(), what]);
+    let to_foreign = "to_foreign";
     let rules = vec![
+        vec![
+            is(iifname(), &set(SET_FOREIGN)),
+            Statement::Jump(JumpTarget {
+                target: to_foreign.into(),
+            }),
+        ],
         // `fvm-netd` has its copy from the tap; the others on the bridge need not see it.
         vec![
             is(payload("ip", "protocol"), "udp"),
@@ -144,6 +153,11 @@ pub(super) fn bridge_chains() -> Vec<ChainPlan> {
     ];
     vec![
         ChainPlan {
+            name: to_foreign.to_owned(),
+            hook: None,
+            rules: foreign_rules(),
+        },
+        ChainPlan {
             name: from_guest.to_owned(),
             hook: None,
             rules,
@@ -165,13 +179,66 @@ pub(super) fn bridge_chains() -> Vec<ChainPlan> {
     ]
 }
 
+/// What a guest on a bridge that is not fvm's may send: anything from its own Ethernet address but what servers and
+/// routers send.
+fn foreign_rules() -> Vec<Vec<Statement<'static>>> {
+    vec![
+        vec![
+            is_not(with_port(payload("ether", "saddr")), &set(SET_MAC)),
+            count(SPOOFED_MAC),
+            drop(),
+        ],
+        vec![
+            is(ether_type(), "arp"),
+            is_not(with_port(payload("arp", "saddr ether")), &set(SET_MAC)),
+            count(SPOOFED_ARP),
+            drop(),
+        ],
+        vec![
+            is_number("udp", "sport", DHCP_SERVER_PORT),
+            count(DHCP_SERVERS),
+            drop(),
+        ],
+        vec![
+            is_number("udp", "sport", DHCPV6_SERVER_PORT),
+            count(DHCP_SERVERS),
+            drop(),
+        ],
+        vec![
+            is(payload("icmp", "type"), "redirect"),
+            count(ROUTER_MESSAGES),
+            drop(),
+        ],
+        vec![
+            is(payload("icmp", "type"), "router-advertisement"),
+            count(ROUTER_MESSAGES),
+            drop(),
+        ],
+        vec![
+            is(payload("icmpv6", "type"), "nd-router-advert"),
+            count(ROUTER_MESSAGES),
+            drop(),
+        ],
+        vec![
+            is(payload("icmpv6", "type"), "nd-redirect"),
+            count(ROUTER_MESSAGES),
+            drop(),
+        ],
+        vec![accept()],
+    ]
+}
+
 /// The chains that one network has in the inet table.
 pub(super) fn network_chains(network: &Network) -> Vec<ChainPlan> {
     let bridge = network.bridge.as_str();
     let out = || is(meta(MetaKey::Oifname), bridge);
     let mut forward = Vec::new();
     let mut postrouting = Vec::new();
-    if network.nat {
+    if network.mode == Mode::Isolated {
+        forward.push(vec![is(iifname(), bridge), drop()]);
+        forward.push(vec![out(), drop()]);
+    }
+    if network.mode == Mode::Nat {
         let subnet = || {
             Expression::Named(NamedExpression::Prefix(Prefix {
                 addr: Box::new(text(&network.subnet.base().to_string())),
@@ -313,6 +380,15 @@ pub(super) fn text(text: &str) -> Expression<'static> {
 /// Several values as one key.
 pub(super) fn concat<const N: usize>(parts: [Expression<'static>; N]) -> Expression<'static> {
     Expression::Named(NamedExpression::Concat(parts.into()))
+}
+
+fn ether_type() -> Expression<'static> {
+    payload("ether", "type")
+}
+
+/// A key of the sets that have the port in it.
+fn with_port(what: Expression<'static>) -> Expression<'static> {
+    concat([iifname(), what])
 }
 
 fn set(name: &str) -> String {

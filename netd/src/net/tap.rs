@@ -15,8 +15,10 @@ pub struct TapOptions {
     pub queues: u16,
     /// Frames carry a virtio-net header, so that checksums and segmentation are left to the kernel.
     pub vnet_hdr: bool,
-    /// The largest packet, in bytes: that of the network.
-    pub mtu: u32,
+    /// The largest packet, in bytes: that of the network; `None` for the bridge's own.
+    pub mtu: Option<u32>,
+    /// It reaches the host and what is beyond it, but no other port that is isolated too.
+    pub isolated: bool,
 }
 
 impl Default for TapOptions {
@@ -24,7 +26,8 @@ impl Default for TapOptions {
         TapOptions {
             queues: 1,
             vnet_hdr: true,
-            mtu: 1500,
+            mtu: None,
+            isolated: false,
         }
     }
 }
@@ -75,12 +78,15 @@ pub fn create_tap(nic: Nic, bridge: &str, options: TapOptions) -> Result<Tap, Er
     links.set(
         &tap,
         LinkSettings {
-            mtu: Some(options.mtu),
+            mtu: Some(options.mtu.unwrap_or(controller.mtu)),
             controller: Some(controller.index),
             no_ipv6_link_local: true,
             ..LinkSettings::default()
         },
     )?;
+    if options.isolated {
+        links.isolate_port(&tap)?;
+    }
     links.set(
         &tap,
         LinkSettings {

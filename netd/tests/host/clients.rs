@@ -212,7 +212,7 @@ fn reboots_with_a_stale_lease(kind: Kind) {
     let guest = lab.namespace_guest(42);
     // The disk was another VM's: its client remembers that one's address.
     net::admit(&[net::Admission {
-        address: lab.address(77),
+        address: Some(lab.address(77)),
         ..lab.admission(42)
     }])
     .unwrap();

@@ -311,7 +311,7 @@ fn nobody_outside_is_answered() {
         assert!(answer.metadata.authoritative);
     }
     // No more, once that is said.
-    netd.client().end_dns().unwrap();
+    netd.client().serve_only_at([]).unwrap();
     wait_for("the port to be closed", || {
         guest
             .run(|| TcpStream::connect_timeout(&gateway, limit))

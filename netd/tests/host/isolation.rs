@@ -200,3 +200,49 @@ fn a_trusted_port_may_send_from_any_address() {
     net::admit(&[lab.admission(42)]).unwrap();
     assert_dropped(&lab, &guest, &neighbour, "what was trusted before", &frame);
 }
+
+#[test]
+fn on_a_bridge_of_the_hosts_own_a_guest_keeps_its_ethernet_address() {
+    let name = "on_a_bridge_of_the_hosts_own_a_guest_keeps_its_ethernet_address";
+    let Some(lab) = Lab::new(name, &[]) else {
+        return;
+    };
+    let (guest, neighbour) = (lab.tap_guest(42), lab.tap_guest(43));
+    let foreign = net::Admission {
+        address: None,
+        ..lab.admission(42)
+    };
+    net::admit(std::slice::from_ref(&foreign)).unwrap();
+    assert!(net::admitted().unwrap().contains(&foreign));
+    let all = lab.subnet().broadcast();
+    let from = |mac, address, ports| udp_frame(mac, MacAddr::BROADCAST, address, all, ports, b"x");
+    let (mac, elsewhere) = (lab.mac(42), Ipv4Addr::new(10, 9, 8, 7));
+    // From ::2 to ::1, with nothing in it (59; RFC 8200, section 4.7).
+    let mut ipv6 = [&[0xff; 6][..], &mac.0, &[0x86, 0xdd]].concat();
+    ipv6.extend([0x60, 0, 0, 0, 0, 0, 59, 64]);
+    ipv6.extend(2u128.to_be_bytes());
+    ipv6.extend(1u128.to_be_bytes());
+    for (what, frame) in [
+        ("any address", from(mac, elsewhere, (1, 2))),
+        ("a DHCP request", from(mac, ANY, (68, 67))),
+        ("ARP", arp_request(mac, elsewhere, ANY)),
+        ("IPv6", ipv6),
+    ] {
+        guest.send(&frame);
+        let seen = neighbour.receive(|seen| seen == frame);
+        assert!(seen.is_some(), "{what} was dropped");
+    }
+    let mut foreign_arp = arp_request(mac, elsewhere, ANY);
+    foreign_arp[22..28].copy_from_slice(&lab.mac(43).0);
+    for (counter, frame) in [
+        ("spoofed_mac", from(lab.mac(43), elsewhere, (1, 2))),
+        ("spoofed_arp", foreign_arp),
+        ("dhcp_servers", from(mac, elsewhere, (67, 68))),
+        ("router_messages", icmp(&lab, 9)),
+    ] {
+        assert_dropped(&lab, &guest, &neighbour, counter, &frame);
+        assert_eq!(dropped(counter), 1, "{counter}");
+    }
+    net::expel(&[guest.name()]).unwrap();
+    assert!(!net::admitted().unwrap().contains(&foreign));
+}

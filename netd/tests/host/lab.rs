@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use fvm_netd::control::{Client, PortBinding, PortLog};
 use fvm_netd::dhcp::{Binding, LeaseTimes};
 use fvm_netd::names::Nic;
-use fvm_netd::net::{self, Admission, Network, Tap, TapOptions};
+use fvm_netd::net::{self, Admission, Mode, Network, Tap, TapOptions};
 use fvm_netd::{HostId, MacAddr, Subnet};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -93,7 +93,7 @@ impl Lab {
             subnet: "192.168.22.0/24".parse().unwrap(),
             gateway: Ipv4Addr::new(192, 168, 22, 1),
             mtu: 1500,
-            nat: true,
+            mode: Mode::Nat,
             forwards: Vec::new(),
         };
         let dir = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ impl Lab {
         Admission {
             port: format!("fvm{vm}"),
             mac: self.mac(vm),
-            address: self.address(vm),
+            address: Some(self.address(vm)),
             trusted: false,
         }
     }
@@ -161,7 +161,7 @@ impl Lab {
     pub(crate) fn closed_tap_guest(&self, vm: u32) -> TapGuest {
         let nic = Nic::new(vm, 0).unwrap();
         let options = TapOptions {
-            mtu: self.network.mtu,
+            mtu: Some(self.network.mtu),
             ..TapOptions::default()
         };
         let tap = net::create_tap(nic, &self.network.bridge, options).unwrap();

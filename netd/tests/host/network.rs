@@ -68,7 +68,7 @@ fn is_made_once_and_taken_away_without_a_trace() {
     }
 
     let report = remove_network(
-        &lab.network,
+        &lab.network.bridge,
         RemoveOptions {
             disable_ip_forward: true,
         },
@@ -85,7 +85,7 @@ fn is_made_once_and_taken_away_without_a_trace() {
     );
     assert_eq!(ip_forward(), "0");
     let again = remove_network(
-        &lab.network,
+        &lab.network.bridge,
         RemoveOptions {
             disable_ip_forward: true,
         },
@@ -104,7 +104,7 @@ fn forwarding_that_was_on_stays_on() {
     set_ip_forward("1");
     let report = ensure_network(&lab.network).unwrap();
     assert!(!report.changes.contains(&Change::IpForwardEnabled));
-    remove_network(&lab.network, RemoveOptions::default());
+    remove_network(&lab.network.bridge, RemoveOptions::default());
     assert_eq!(ip_forward(), "1");
 }
 
@@ -189,7 +189,7 @@ fn what_is_others_stays() {
         chain: "inet other forwarding".to_owned(),
     };
     assert!(report.warnings.contains(&dropping), "{:?}", report.warnings);
-    let report = remove_network(&lab.network, RemoveOptions::default());
+    let report = remove_network(&lab.network.bridge, RemoveOptions::default());
     assert!(report.failures.is_empty());
     assert_eq!((link_names(), ruleset()), before);
 }
@@ -213,7 +213,7 @@ fn two_networks_share_the_tables() {
     );
     assert_eq!(ensure_network(&lab.network).unwrap().changes, []);
     assert_eq!(ensure_network(&second).unwrap().changes, []);
-    remove_network(&second, RemoveOptions::default());
+    remove_network(&second.bridge, RemoveOptions::default());
     assert_eq!(ruleset(), first_rules);
     assert_eq!(link_names(), ["fvm0"]);
 }
@@ -286,7 +286,7 @@ fn a_link_of_another_kind_with_our_name_is_refused() {
             name: "fvm0".to_owned()
         }]
     );
-    let report = remove_network(&lab.network, RemoveOptions::default());
+    let report = remove_network(&lab.network.bridge, RemoveOptions::default());
     assert!(
         matches!(report.failures[..], [Error::WrongKind { .. }]),
         "{report:?}"

@@ -18,7 +18,8 @@ fn a_tap_lives_as_long_as_its_descriptors() {
     let options = TapOptions {
         queues: 1,
         vnet_hdr: true,
-        mtu: 1400,
+        mtu: Some(1400),
+        isolated: true,
     };
     let tap = net::create_tap(nic(42), "fvm0", options).unwrap();
     let link = &ip_json(&["link", "show", "dev", "fvm42"])[0];
@@ -26,6 +27,7 @@ fn a_tap_lives_as_long_as_its_descriptors() {
     assert_eq!(link["master"], "fvm0");
     assert_eq!(link["mtu"], 1400);
     assert_eq!(link["linkinfo"]["info_kind"], "tun");
+    assert_eq!(link["linkinfo"]["info_slave_data"]["isolated"], true);
     assert_eq!(link["linkinfo"]["info_data"]["persist"], false);
     assert_eq!(link["linkinfo"]["info_data"]["vnet_hdr"], true);
     assert!(link["flags"].as_array().unwrap().contains(&"UP".into()));
@@ -136,7 +138,7 @@ fn many_ports_are_admitted_and_expelled_at_once() {
 
     // Another address and another trust for one, by the same call.
     let changed = Admission {
-        address: lab.address(222),
+        address: Some(lab.address(222)),
         trusted: true,
         ..lab.admission(42)
     };

@@ -6,7 +6,8 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Duration;
 
-use fvm_netd::net::seed_socket;
+use fvm_netd::names::bridge_of;
+use fvm_netd::net::{Network, ensure_network, seed_socket};
 use fvm_netd::seed::{SEED_PORT, Seed};
 
 use crate::lab::{Lab, Namespace, Netd, SOON, bind, ip, wait_for};
@@ -22,7 +23,9 @@ fn seed(vm: u32) -> Seed {
 
 fn serve(lab: &Lab, netd: &Netd) {
     let socket = seed_socket(lab.network.gateway).unwrap();
-    netd.client().serve_seeds(socket.as_fd()).unwrap();
+    netd.client()
+        .serve_seeds(lab.network.gateway, socket.as_fd())
+        .unwrap();
 }
 
 /// What another program gets; nothing if it fails.
@@ -99,7 +102,26 @@ fn each_guest_gets_its_own_data_and_nobody_elses() {
     let refused = outside.run(|| TcpStream::connect_timeout(&at, limit).is_err());
     assert!(refused, "reached from outside");
     assert!(netd.is_running(), "it lives within its sandbox");
-    client.end_seeds().unwrap();
+
+    // At the gateway of another network beside it, until that goes.
+    let second = Network {
+        bridge: bridge_of("second"),
+        subnet: "10.9.0.0/24".parse().unwrap(),
+        gateway: Ipv4Addr::new(10, 9, 0, 1),
+        ..lab.network.clone()
+    };
+    ensure_network(&second).unwrap();
+    let socket = seed_socket(second.gateway).unwrap();
+    client.serve_seeds(second.gateway, socket.as_fd()).unwrap();
+    drop(socket);
+    let elsewhere = SocketAddr::from((second.gateway, SEED_PORT));
+    TcpStream::connect_timeout(&elsewhere, SOON).unwrap();
+    client.serve_only_at([gateway]).unwrap();
+    wait_for("the other port to be closed", || {
+        TcpStream::connect_timeout(&elsewhere, limit).err()
+    });
+    one.run(|| TcpStream::connect_timeout(&at, SOON).unwrap());
+    client.serve_only_at([]).unwrap();
     wait_for("the port to be closed", || {
         one.run(|| TcpStream::connect_timeout(&at, limit)).err()
     });

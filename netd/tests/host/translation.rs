@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
-use fvm_netd::net::{Forward, Protocol, RemoveOptions, ensure_forwards, remove_network};
+use fvm_netd::net::{Forward, Mode, Protocol, RemoveOptions, ensure_forwards, remove_network};
 
 use crate::lab::{Lab, Namespace, SOON, ip};
 use crate::outside::{HOST, OUTSIDE, guest, outside};
@@ -70,7 +70,7 @@ fn nobody_outside_opens_a_connection_to_a_guest() {
     );
     // The way exists: without translation, which is what closes it, the same connection is made.
     let routed = fvm_netd::net::Network {
-        nat: false,
+        mode: Mode::Route,
         ..lab.network.clone()
     };
     fvm_netd::net::ensure_network(&routed).unwrap();
@@ -78,6 +78,25 @@ fn nobody_outside_opens_a_connection_to_a_guest() {
         .run(|| TcpStream::connect_timeout(&at, SOON))
         .unwrap();
     assert_eq!(listener.accept().unwrap().1.ip(), OUTSIDE);
+
+    // Nor does a guest get out of a network that is isolated; the host it does reach.
+    let isolated = fvm_netd::net::Network {
+        mode: Mode::Isolated,
+        ..routed
+    };
+    fvm_netd::net::ensure_network(&isolated).unwrap();
+    let [there, here] =
+        [OUTSIDE, lab.network.gateway].map(|address| SocketAddr::from((address, 7001)));
+    let _outside = outside.run(|| TcpListener::bind(there).unwrap());
+    let _host = TcpListener::bind(here).unwrap();
+    let connect = |at| guest.run(|| TcpStream::connect_timeout(&at, limit));
+    assert!(connect(there).is_err());
+    connect(here).unwrap();
+    assert!(
+        outside
+            .run(|| TcpStream::connect_timeout(&at, limit))
+            .is_err()
+    );
 }
 
 /// What a server says to whom it is asked by, over UDP.
@@ -153,6 +172,6 @@ fn a_port_of_the_host_leads_to_a_guest() {
     assert!(try_from(&outside, HOST).is_err(), "no more");
     let asked = SocketAddr::from((HOST, 2242));
     assert_eq!(datagram_seen_by(&guest, inner, &outside, asked), OUTSIDE);
-    let report = remove_network(&network, RemoveOptions::default());
+    let report = remove_network(&network.bridge, RemoveOptions::default());
     assert!(report.failures.is_empty(), "{report:?}");
 }

@@ -1,5 +1,6 @@
 //! The main job on lab hosts: real device-mapper, real KVM, real guests, through the installed package.
 
+mod cards;
 mod compact;
 mod crash;
 mod cycles;
@@ -102,7 +103,7 @@ fn is_as_before(host: &LabHost, before: &str, what: &str) -> Result<()> {
 /// files.
 fn fingerprint(host: &LabHost) -> Result<String> {
     host.ok(
-        "for table in setting volume image vm disk nic run snapshot pending forward seed; do
+        "for table in setting volume image vm disk nic run snapshot pending forward seed network; do
              [ ! -e /var/lib/fvm/state.db ] || sqlite3 -readonly /var/lib/fvm/state.db \"SELECT '$table', * FROM $table\"
          done
          # The pool without its counters, which go on when an import is undone.

@@ -101,11 +101,17 @@ fn a_rebooted_host_has_its_vms_stopped_and_they_start_again() -> Result<()> {
     };
     host.ok(&format!("fvm create debian 42 && fvm start 42 {WAIT}"))?;
     ssh(&host, 42, "echo kept > /data/mark && sync")?;
-    host.ok("fvm forward add 2242:42:22")?;
+    host.ok("fvm forward add 2242:42:22 && fvm net create lab --isolate-guests")?;
     host.power_cut()?;
     host.boot_again()?;
     let info = json(&host, "fvm info 42")?;
     ensure!(info["state"] == "stopped", "{info}");
+    let network = json(&host, "fvm net show lab")?;
+    ensure!(
+        network["isolate_guests"] == true && network["trouble"].is_null(),
+        "{network}"
+    );
+    host.ok("ip address show dev fvm-lab | grep -q 'inet 10.64.0.1/24' && fvm net delete lab")?;
     host.store_and_pool_agree()?;
     host.ok(&format!("fvm start 42 {WAIT}"))?;
     ensure!(

@@ -23,10 +23,13 @@ pub enum Control {
     Resume,
     /// Its reset button is pressed.
     Reset,
-    /// The cable of its network card is plugged in or out, until it is stopped.
+    /// The cables of its network cards are plugged in or out, until it is stopped.
     Link {
         /// In.
         up: bool,
+        /// Only that of this card, counted from 0.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        card: Option<u32>,
     },
     /// Keys are pressed, one chord after the other.
     SendKey {
@@ -42,8 +45,8 @@ impl Control {
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Reset => "reset",
-            Self::Link { up: true } => "link up",
-            Self::Link { up: false } => "link down",
+            Self::Link { up: true, .. } => "link up",
+            Self::Link { up: false, .. } => "link down",
             Self::SendKey { .. } => "send-key",
         }
     }

@@ -16,6 +16,7 @@ mod image;
 mod lifetime;
 mod names;
 mod net;
+mod network;
 mod note;
 mod numbers;
 mod pool;
@@ -47,8 +48,13 @@ pub use image::{
     VerifyImage, VerifyReport,
 };
 pub use lifetime::{Lifetime, RenewVms, TTL_S, Ttl, UndeleteVms};
-pub use names::{DiskName, GroupName, ImageName, InvalidName, ProfileName, SnapshotName, VmName};
+pub use names::{
+    DiskName, GroupName, ImageName, InvalidName, NetworkName, ProfileName, SnapshotName, VmName,
+};
 pub use net::{LeaseList, LeaseReport, LeaseTimes, NetMessage, NetProtocol, TraceReport};
+pub use network::{
+    AddNic, CreateNetwork, InvalidMode, NetList, NetReport, NetworkCard, NetworkMode, RemoveNic,
+};
 pub use note::{InvalidNote, MAX_NOTE_CHARS, Note, NoteVms};
 pub use numbers::{InvalidVmSet, VmNumber, VmSet};
 pub use pool::{

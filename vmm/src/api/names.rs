@@ -111,6 +111,11 @@ checked_name! {
     VmName, "VM", 96
 }
 
+checked_name! {
+    /// The name of a network: 1 to 11 letters, digits, `.`, `-` or `_`, so that its bridge can be called after it.
+    NetworkName, "network", 11
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,7 @@ pub struct LeaseTimes {
     pub expires_at_ms: u64,
 }
 
-/// What is known of one VM's address.
+/// What is known of the address of one card of a VM.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseReport {
     /// Its number.
@@ -24,13 +24,17 @@ pub struct LeaseReport {
     pub name: VmName,
     /// Where it is in its life.
     pub state: VmState,
+    /// The network of the card; of a VM with several cards, there is a report for each.
+    pub network: String,
     /// Its port: the tap on the host, while it runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port: Option<String>,
     /// Its MAC address.
     pub mac: String,
-    /// Its address, whether a lease runs or not.
-    pub address: Ipv4Addr,
+    /// Its address, whether a lease runs or not. Without one it gets none by DHCP: it is not the VM's first card on the
+    /// network, or others give addresses there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Ipv4Addr>,
     /// What its guest asked last since the VM was started, and what it was told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last: Option<DhcpExchange>,

@@ -42,6 +42,11 @@
 //! | `GET /v1/quotas`, `GET /v1/quotas/{user}` | | `QuotaReport` |
 //! | `GET /v1/forwards` | | `ForwardList` |
 //! | `POST /v1/forwards/add`, `delete` | `AddForward`, `NetPort` | lines, `ForwardReport` |
+//! | `GET /v1/networks` | | `NetList` |
+//! | `GET /v1/networks/{name}` | | `NetReport` |
+//! | `POST /v1/networks/{name}` | `CreateNetwork` | lines, `NetReport` |
+//! | `DELETE /v1/networks/{name}` | | lines, `NetReport` of what was deleted |
+//! | `POST /v1/nics/add`, `remove` | `AddNic`, `RemoveNic` | lines, `VmReport` |
 //! | `GET /v1/net/leases` | | `LeaseList` |
 //! | `GET /v1/vms/{number}/console?…` (`Upgrade: fvm-console`) | `console::ConsoleQuery` | what is typed to the daemon, `console` frames back |
 //! | `GET /v1/vms/{number}/log?…` | `console::LogQuery` | the log, as it is |
@@ -56,7 +61,7 @@
 //! error's HTTP status and an `ApiError` as its body instead.
 
 use super::{
-    ImageName, ProfileName, VmNumber,
+    ImageName, NetworkName, ProfileName, VmNumber,
     console::{ConsoleQuery, LogQuery, LogSource},
 };
 
@@ -134,6 +139,12 @@ pub const ADD_FORWARD: &str = "/v1/forwards/add";
 pub const DELETE_FORWARD: &str = "/v1/forwards/delete";
 /// `QuotaReport`
 pub const QUOTAS: &str = "/v1/quotas";
+/// `AddNic` → `VmReport`
+pub const ADD_NIC: &str = "/v1/nics/add";
+/// `RemoveNic` → `VmReport`
+pub const REMOVE_NIC: &str = "/v1/nics/remove";
+/// `NetList`
+pub const NETWORKS: &str = "/v1/networks";
 /// `LeaseList`
 pub const LEASES: &str = "/v1/net/leases";
 /// The protocol named in the `Upgrade` header of a console request.
@@ -191,6 +202,11 @@ pub fn profile(name: &ProfileName) -> String {
 /// What one user has and may have.
 pub fn quota(user: &str) -> String {
     format!("{QUOTAS}/{user}")
+}
+
+/// One network: ask, make, delete.
+pub fn network(name: &NetworkName) -> String {
+    format!("{NETWORKS}/{name}")
 }
 
 /// What a VM's disk holds.

@@ -134,6 +134,8 @@ impl fmt::Display for VmState {
 /// One network card.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NicReport {
+    /// Its place among the VM's cards, from 0.
+    pub card: u32,
     /// Its MAC address, `52:54:00:12:34:56`.
     pub mac: String,
     /// The network it is on.
@@ -141,7 +143,7 @@ pub struct NicReport {
     /// The tap on the host while the VM runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tap: Option<String>,
-    /// Its address, if the network is one of fvm's.
+    /// The address that DHCP gives it: the VM's on that network, if it is the first card there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Ipv4Addr>,
 }
@@ -172,7 +174,7 @@ pub struct VmReport {
     /// Why it is paused or crashed, or that it is emulated; in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cause: Option<String>,
-    /// The address of its first network card: always the subnet's base plus its number.
+    /// The address of the first network card that has one: always the subnet's base plus its number.
     pub address: Ipv4Addr,
     /// Its network cards.
     pub nics: Vec<NicReport>,

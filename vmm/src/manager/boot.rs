@@ -22,8 +22,11 @@ impl Manager {
     /// When there is no such VM, the host is not set up, or the store fails.
     pub fn boot(&self, number: VmNumber) -> Result<BootReport> {
         let vm = self.info(number)?;
-        let nic = self.host()?.nic(number, 0)?;
-        let (dhcp, has_lease) = self.netd.exchanges(nic);
+        let nic = self.main_card(&*self.host()?, &self.vm_row(number)?)?;
+        let (dhcp, has_lease) = match nic {
+            Some(nic) => self.netd.exchanges(nic),
+            None => Default::default(),
+        };
         let console_tail = tail(&self.paths.vm(number).console_log());
         Ok(BootReport {
             version: REPORT_VERSION,

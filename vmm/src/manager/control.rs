@@ -13,8 +13,9 @@ use crate::{
         Action, ApiError, BatchReport, Chord, Control, ControlVms, ErrorKind, VmNumber, VmReport,
         VmState,
     },
-    domain::Domain,
+    domain::{Domain, Interface},
     manager::Caller,
+    store::VmRow,
 };
 use std::{
     sync::{Arc, PoisonError},
@@ -66,7 +67,9 @@ impl Manager {
                 self.set_clock(&host, &machine, &row);
             }
             Control::Reset => reset(&machine)?,
-            Control::Link { up } => plug(&machine, &kept::domain(&host, &row)?, *up)?,
+            Control::Link { up, card } => {
+                plug(&machine, &row, &kept::domain(&host, &row)?, *up, *card)?;
+            }
             Control::SendKey { chords } => press(&machine, chords)?,
         }
         self.report(&host, &row)
@@ -137,13 +140,28 @@ fn reset(machine: &Machine) -> Result<()> {
     qmp(machine, "resetting", |qmp| qmp.system_reset(QMP_TIMEOUT))
 }
 
-fn plug(machine: &Machine, domain: &Domain, up: bool) -> Result<()> {
-    let cards = &domain.devices.interfaces;
+fn plug(
+    machine: &Machine,
+    row: &VmRow,
+    domain: &Domain,
+    up: bool,
+    card: Option<u32>,
+) -> Result<()> {
+    let all = row.nics.iter().zip(&domain.devices.interfaces);
+    let cards: Vec<&Interface> = all
+        .filter(|(nic, _)| card.is_none_or(|card| nic.index == card))
+        .map(|(_, card)| card)
+        .collect();
     if cards.is_empty() {
-        let message = format!("VM {} has no network card", machine.number);
-        return Err(ApiError::new(ErrorKind::Refused, message));
+        let number = machine.number;
+        let message = match card {
+            Some(card) => format!("VM {number} has no network card {card}"),
+            None => format!("VM {number} has no network card"),
+        };
+        return Err(ApiError::new(ErrorKind::Refused, message)
+            .hint(format!("`fvm info {number}` shows the cards that it has")));
     }
-    cards.iter().try_for_each(|card| {
+    cards.into_iter().try_for_each(|card| {
         qmp(machine, "setting the cable of", |qmp| {
             qmp.set_link(&card.alias, up, QMP_TIMEOUT)
         })

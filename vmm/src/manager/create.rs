@@ -1,8 +1,8 @@
 //! `create`: VMs as writable snapshots of an image, all of them or none; or the base VM, on the image itself.
 
 use super::{
-    Manager, Progress,
-    error::{Result, failed},
+    Manager, Progress, cards,
+    error::Result,
     host::{Host, check_cpus},
     journal::thin_id,
     kept,
@@ -19,7 +19,6 @@ use crate::{
     paths::Paths,
     store::{ImageRow, NewVm, NicRow},
 };
-use fvm_netd::MacAddr;
 use uuid::Uuid;
 
 impl Manager {
@@ -63,6 +62,8 @@ impl Manager {
             qemu: Some(&self.qemu),
             most_cpus: self.most_cpus(),
         };
+        // No network goes while cards for it are being planned.
+        let _networks = self.networks_lock.lock(());
         let mut new = Vec::with_capacity(numbers.len());
         for &number in numbers {
             new.push(NewVm {
@@ -231,42 +232,18 @@ const MAX_CPUS: u32 = 255;
 /// The network cards of a template, with the MAC addresses they keep.
 pub(super) fn nics(host: &Host, domain: &Domain, number: VmNumber) -> Result<Vec<NicRow>> {
     let mut rows = Vec::new();
-    for (index, nic) in domain.devices.interfaces.iter().enumerate() {
-        let place = u8::try_from(index)
-            .ok()
-            .and_then(|index| host.nic(number, index).ok())
-            .filter(|place| place.index() == 0)
-            .ok_or_else(|| {
-                ApiError::new(
-                    ErrorKind::Usage,
-                    "the template has more than one network card",
-                )
-                .hint("a VM has one card, on the network that LIBVIRT_NETWORK stands for")
-            })?;
-        if nic.source.name() != host.network.bridge {
+    for (index, nic) in (0u32..).zip(&domain.devices.interfaces) {
+        let row = cards::planned(host, number, index, nic)?;
+        if rows.iter().any(|other: &NicRow| other.mac == row.mac) {
             return Err(ApiError::new(
                 ErrorKind::Usage,
                 format!(
-                    "the template asks for the network '{}', which this host does not have",
-                    nic.source.name()
+                    "the template gives two network cards the address {}",
+                    row.mac
                 ),
-            )
-            .hint(format!(
-                "write LIBVIRT_NETWORK there, which stands for {}",
-                host.network.bridge
-            )));
+            ));
         }
-        let mac = match &nic.mac {
-            Some(text) => text
-                .parse::<MacAddr>()
-                .map_err(|error| failed("the template", &error))?,
-            None => MacAddr::of_nic(&host.id, place),
-        };
-        rows.push(NicRow {
-            index: index as u32,
-            mac: mac.to_string(),
-            network: nic.source.name().to_owned(),
-        });
+        rows.push(row);
     }
     Ok(rows)
 }

@@ -4,6 +4,7 @@ use super::{
     error::{Result, failed},
     host::Host,
     netd::Netd,
+    networks::GuestNetwork,
 };
 use fvm_netd::{
     control::Client,
@@ -18,31 +19,26 @@ use std::{
 /// How often the host's own DNS servers are looked up.
 const SERVERS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is to be served, unless another program has the gateway's port.
-pub(super) fn config(host: &Host) -> Result<Option<DnsConfig>> {
-    if host.dns_trouble.is_some() {
+/// What is to be served on a network of fvm's, unless another program has the gateway's port.
+pub(super) fn config(host: &Host, network: &GuestNetwork) -> Result<Option<DnsConfig>> {
+    let Some(own) = network
+        .own
+        .as_ref()
+        .filter(|_| network.dns_trouble.is_none())
+    else {
         return Ok(None);
-    }
+    };
     let domain = host.config.domain.parse();
     Ok(Some(DnsConfig {
         domain: domain
             .map_err(|error: fvm_netd::dhcp::BindingError| failed("naming guests", &error))?,
-        subnet: host.network.subnet,
-        gateway: host.network.gateway,
+        subnet: own.subnet,
+        gateway: own.gateway,
         upstreams: upstreams()?,
     }))
 }
 
 impl Netd {
-    /// Serves DNS no more; the network is about to go.
-    pub(super) fn end_dns(&self) -> Result<()> {
-        let mut link = self.lock();
-        match link.dns.take() {
-            Some(_) => self.call(&mut link, Client::end_dns),
-            None => Ok(()),
-        }
-    }
-
     /// Has DNS ask the servers that the host asks now, if these are others than before.
     pub(super) fn follow_servers(&self) -> Result<()> {
         let mut link = self.lock();
@@ -50,22 +46,26 @@ impl Netd {
         let due = link
             .servers_checked
             .is_none_or(|checked| now.duration_since(checked) >= SERVERS_INTERVAL);
-        let Some(dns) = link.dns.as_mut().filter(|_| due) else {
+        if !due || link.networks.is_empty() {
             return Ok(());
-        };
-        let servers = upstreams()?;
-        let changed = dns.upstreams != servers;
-        dns.upstreams = servers;
-        let dns = dns.clone();
-        link.servers_checked = Some(now);
-        if changed {
-            tracing::info!(servers = ?dns.upstreams, "the host asks other DNS servers");
-            self.call(&mut link, |client| {
-                serve_dns(client, &dns);
-                Ok(())
-            })?;
         }
-        Ok(())
+        let servers = upstreams()?;
+        link.servers_checked = Some(now);
+        let mut changed = Vec::new();
+        for dns in link.networks.values_mut().filter_map(|it| it.dns.as_mut()) {
+            if dns.upstreams != servers {
+                dns.upstreams.clone_from(&servers);
+                changed.push(dns.clone());
+            }
+        }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(?servers, "the host asks other DNS servers");
+        self.call(&mut link, |client| {
+            changed.iter().for_each(|dns| serve_dns(client, dns));
+            Ok(())
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{
     HostState, Manager,
     error::{Result, failed, file},
+    networks::{GuestNetwork, Networks, dns_trouble},
     not_initialised, templates,
 };
 use crate::{
@@ -39,6 +40,8 @@ pub(super) struct Host {
     pub(super) config: Config,
     pub(super) id: HostId,
     pub(super) network: net::Network,
+    /// The networks beside it.
+    pub(super) others: Arc<Networks>,
     /// Why no DNS is served to guests, if so.
     pub(super) dns_trouble: Option<String>,
     pub(super) pool: Pool,
@@ -78,14 +81,15 @@ impl Host {
             .map_err(|error| failed(format!("naming a card of VM {vm}"), &error))
     }
 
-    /// DNS servers for guests: those configured, else fvm's own, else the host's.
-    pub(super) fn dns(&self) -> Result<Vec<Ipv4Addr>> {
-        if self.config.dns.is_empty() && self.dns_trouble.is_none() {
-            Ok(vec![self.network.gateway])
-        } else if self.config.dns.is_empty() {
-            net::host_resolvers().map_err(|error| failed("finding DNS servers for guests", &error))
-        } else {
-            Ok(self.config.dns.clone())
+    /// DNS servers for guests on a network of fvm's: those configured, else fvm's own, else the host's.
+    pub(super) fn dns(&self, network: &GuestNetwork) -> Result<Vec<Ipv4Addr>> {
+        match &network.own {
+            Some(own) if self.config.dns.is_empty() && network.dns_trouble.is_none() => {
+                Ok(vec![own.gateway])
+            }
+            _ if self.config.dns.is_empty() => net::host_resolvers()
+                .map_err(|error| failed("finding DNS servers for guests", &error)),
+            _ => Ok(self.config.dns.clone()),
         }
     }
 
@@ -161,7 +165,7 @@ pub(super) fn network(config: &Config, id: &HostId) -> Result<net::Network> {
         subnet: config.subnet,
         gateway,
         mtu: config.mtu,
-        nat: true,
+        mode: net::Mode::Nat,
         forwards: Vec::new(),
     })
 }
@@ -291,23 +295,12 @@ impl Manager {
         let network = self.with_forwards(&network(&config, &id)?, &config)?;
         let report = net::ensure_network(&network)
             .map_err(|error| failed("bringing the network up", &error))?;
-        for change in &report.changes {
-            tracing::info!("{change}");
-            if *change == net::Change::IpForwardEnabled {
-                self.store
-                    .set_setting(super::init::IP_FORWARD_IS_OURS, "yes")?;
-            }
-        }
+        self.note_changes(&report.changes)?;
         for warning in &report.warnings {
             tracing::warn!("{warning}");
         }
-        // Opened for good when fvm-netd gets them; what another program has is found out now.
-        let dns_trouble = net::DnsSockets::open(network.gateway)
-            .err()
-            .map(|error| failed("no DNS for guests", &error).message);
-        if let Some(trouble) = &dns_trouble {
-            tracing::warn!("{trouble}: they are told the host's servers");
-        }
+        let dns_trouble = dns_trouble(network.gateway);
+        let others = Arc::new(self.bring_networks_up(&config, &id)?);
         let mut spec = pool_spec(&row)?;
         spec.low_water = config.pool.low_water(spec.data_size);
         let pool = Pool::activate(spec).map_err(|error| {
@@ -329,6 +322,7 @@ impl Manager {
             config,
             id,
             network,
+            others,
             dns_trouble,
             pool,
             memory_mib,

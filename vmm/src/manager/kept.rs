@@ -4,7 +4,7 @@
 //! may change under it: not with another QEMU, and not with another fvm that would choose otherwise.
 
 use super::{
-    Manager,
+    Manager, cards,
     error::{Result, failed},
     host::Host,
     templates,
@@ -31,12 +31,7 @@ pub(super) fn to_text(layout: &Layout) -> Result<String> {
 
 /// Where the devices of a VM sit; `domain` is the VM's.
 pub(super) fn layout(row: &VmRow, domain: &Domain) -> Result<Layout> {
-    let mut layout: Layout = serde_json::from_str(&row.layout).map_err(|error| {
-        failed(
-            format!("VM {}'s PCI layout in the store", row.number),
-            &error,
-        )
-    })?;
+    let mut layout = layout_in_row(row)?;
     // Disks that came later have their places in rows of their own.
     for disk in &domain.devices.disks {
         if let Some(address) = disk.pci.address {
@@ -47,6 +42,16 @@ pub(super) fn layout(row: &VmRow, domain: &Domain) -> Result<Layout> {
         }
     }
     Ok(layout)
+}
+
+/// The same without the disks that came later.
+pub(super) fn layout_in_row(row: &VmRow) -> Result<Layout> {
+    serde_json::from_str(&row.layout).map_err(|error| {
+        failed(
+            format!("VM {}'s PCI layout in the store", row.number),
+            &error,
+        )
+    })
 }
 
 /// What a VM was given beside its template.
@@ -83,6 +88,7 @@ pub(super) fn macros(host: &Host, row: &VmRow) -> Result<Macros> {
 pub(super) fn domain(host: &Host, row: &VmRow) -> Result<Domain> {
     let loaded = domain::load_with(&row.template, &macros(host, row)?, &additions(row)?);
     let (mut domain, _) = loaded.map_err(|error| templates::refusal(&error))?;
+    cards::put_in(&mut domain, row)?;
     // Set only if they were chosen: the template may say more than one number about each.
     if row.memory_mib != domain.memory_mib() {
         domain.set_memory_mib(row.memory_mib);

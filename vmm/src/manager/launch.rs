@@ -6,11 +6,11 @@
 
 use super::{
     Manager, Progress, agent, boot,
+    cards::{Card, cards},
     error::{Result, failed, file},
     host::{Host, check_cpus, describe},
     kept,
     machine::Machine,
-    netd::place,
     now_s, templates, tpm,
 };
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     },
     store::{RunRow, VmRow},
 };
-use fvm_netd::net::{self, Admission, TapOptions};
+use fvm_netd::net::{self, Admission, Tap, TapOptions};
 use fvm_thin::Access;
 use std::{
     collections::BTreeMap,
@@ -246,30 +246,39 @@ impl Manager {
     /// Makes the taps, admits them, and has them served, before there is anybody to ask.
     fn plug_nics(&self, host: &Host, row: &VmRow, fds: &mut FdTable) -> Result<Vec<NicBacking>> {
         let mut backings = Vec::new();
-        for nic in &row.nics {
-            let (place, mac) = place(host, row, nic)?;
-            let options = TapOptions {
-                mtu: host.network.mtu,
-                ..TapOptions::default()
-            };
-            let tap = net::create_tap(place, &host.network.bridge, options)
-                .map_err(|error| failed(format!("making the tap {}", place.tap()), &error))?;
-            net::admit(&[Admission {
-                port: tap.name.clone(),
-                mac,
-                address: host.address(row.number)?,
-                trusted: false,
-            }])
-            .map_err(|error| failed(format!("admitting the tap {}", tap.name), &error))?;
-            self.netd.bind(self.open_port(host, row, nic)?)?;
+        for card in cards(host, row)? {
+            let tap = self.plug_tap(host, row, &card)?;
             let tap_fds = tap.fds.into_iter().map(|fd| fds.pass(fd)).collect();
             backings.push(NicBacking {
-                mac: mac.to_string(),
+                mac: card.mac.to_string(),
                 tap_fds,
                 vhost_fds: Vec::new(),
             });
         }
         Ok(backings)
+    }
+
+    /// Makes the tap of a card, admits it, and has it served.
+    pub(super) fn plug_tap(&self, host: &Host, row: &VmRow, card: &Card<'_>) -> Result<Tap> {
+        let name = card.place.tap();
+        let options = TapOptions {
+            mtu: card.network.own.as_ref().map(|own| own.mtu),
+            isolated: card.network.isolate_guests,
+            ..TapOptions::default()
+        };
+        let tap = net::create_tap(card.place, &card.network.bridge, options)
+            .map_err(|error| failed(format!("making the tap {name}"), &error))?;
+        net::admit(&[Admission {
+            port: name.clone(),
+            mac: card.mac,
+            address: card.address,
+            trusted: false,
+        }])
+        .map_err(|error| failed(format!("admitting the tap {name}"), &error))?;
+        if let Some(port) = self.open_port(host, row, card)? {
+            self.netd.bind(port)?;
+        }
+        Ok(tap)
     }
 }
 

@@ -1,14 +1,14 @@
 //! What `fvm-netd` heard and said on the ports of VMs, for people to see.
 
-use super::{Manager, error::Result, host::Host, netd};
+use super::{Manager, cards::cards, error::Result, host::Host, netd};
 use crate::{
     api::{
-        LeaseList, LeaseReport, LeaseTimes, NetMessage, NetProtocol, REPORT_VERSION, TraceReport,
-        VmNumber,
+        LeaseList, LeaseReport, LeaseTimes, NetMessage, NetProtocol, NicReport, REPORT_VERSION,
+        TraceReport, VmNumber, VmReport,
     },
     store::VmRow,
 };
-use fvm_netd::control::PortLog;
+use fvm_netd::{control::PortLog, names::Nic};
 
 impl Manager {
     /// Every VM's address: what its guest asked last, what it was told, and when it renews.
@@ -18,22 +18,29 @@ impl Manager {
     pub fn leases(&self) -> Result<LeaseList> {
         let host = self.host()?;
         let rows = self.store.vms()?;
-        let leases = rows.iter().map(|row| self.lease(&host, row));
-        Ok(LeaseList::new(leases.collect::<Result<_>>()?))
+        let mut leases = Vec::new();
+        for row in &rows {
+            let vm = self.report(&host, row)?;
+            for (card, nic) in cards(&host, row)?.iter().zip(&vm.nics) {
+                leases.push(self.lease(&vm, nic, card.place)?);
+            }
+        }
+        Ok(LeaseList::new(leases))
     }
 
-    fn lease(&self, host: &Host, row: &VmRow) -> Result<LeaseReport> {
-        let vm = self.report(host, row)?;
-        let log = self.port_log(host, row)?;
-        let card = vm.nics.into_iter().next();
-        let (mac, port) = card.map(|nic| (nic.mac, nic.tap)).unwrap_or_default();
+    fn lease(&self, vm: &VmReport, nic: &NicReport, place: Nic) -> Result<LeaseReport> {
+        let log = match nic.tap {
+            Some(_) => self.netd.port_log(place)?,
+            None => None,
+        };
         Ok(LeaseReport {
             vm: vm.number,
-            name: vm.name,
+            name: vm.name.clone(),
             state: vm.state,
-            port,
-            mac,
-            address: vm.address,
+            network: nic.network.clone(),
+            port: nic.tap.clone(),
+            mac: nic.mac.clone(),
+            address: nic.address,
             last: log
                 .as_ref()
                 .and_then(|log| log.exchanges.last())
@@ -72,9 +79,9 @@ impl Manager {
 
     /// The log of a running VM's port; there is no need to ask for that of any other.
     fn port_log(&self, host: &Host, row: &VmRow) -> Result<Option<PortLog>> {
-        match self.machines.get(row.number) {
-            Some(_) => self.netd.port_log(host.nic(row.number, 0)?),
-            None => Ok(None),
+        match (self.machines.get(row.number), self.main_card(host, row)?) {
+            (Some(_), Some(nic)) => self.netd.port_log(nic),
+            _ => Ok(None),
         }
     }
 }

@@ -13,6 +13,7 @@ mod base;
 mod batch;
 mod boot;
 mod caller;
+mod cards;
 mod cgroup;
 mod checksum;
 mod compact;
@@ -42,6 +43,8 @@ mod locks;
 mod log;
 mod machine;
 mod netd;
+mod networks;
+mod nic;
 mod open;
 mod owner;
 mod plug;
@@ -105,6 +108,8 @@ pub struct Manager {
     quota_locks: KeyLocks<u32>,
     /// One set-up or take-down of the host at a time.
     setup_lock: KeyLocks<()>,
+    /// One change of the networks at a time, and of which cards are on them.
+    networks_lock: KeyLocks<()>,
     /// One change of the rules for port forwards at a time.
     forwards_lock: KeyLocks<()>,
     /// Volumes that an operation under way has for itself.

@@ -5,17 +5,18 @@
 //! from a VM's row. A thread watches the connection; when it breaks, it connects anew and tells all.
 
 use super::{
-    Manager, dns,
+    Manager,
+    cards::{Card, cards, main_card},
+    dns,
     error::{Result, failed},
     host::Host,
     seed,
 };
 use crate::{
     api::{ApiError, DhcpExchange, ErrorKind, VmNumber},
-    store::{NicRow, SeedRow, VmRow},
+    store::{SeedRow, VmRow},
 };
 use fvm_netd::{
-    MacAddr,
     control::{Client, ClientError, LoggedExchange, PortBinding, PortLog},
     dhcp::{Binding, DnsName, LeaseTimes, Outcome},
     dns::DnsConfig,
@@ -50,13 +51,17 @@ pub(super) struct Link {
     client: Option<Client>,
     /// What is to be served: the ports of VMs that run or are about to.
     ports: BTreeMap<String, Binding>,
-    /// The DNS that is to be served.
-    pub(super) dns: Option<DnsConfig>,
+    /// What is to be served on networks, by their gateways.
+    pub(super) networks: BTreeMap<Ipv4Addr, Service>,
     /// When it was last looked at whether the host still asks the same servers.
     pub(super) servers_checked: Option<Instant>,
-    /// Where cloud-init's data are to be served.
-    pub(super) seeds_at: Option<Ipv4Addr>,
-    /// Why they are not, if so.
+}
+
+/// What is served on a network beside DHCP: cloud-init's data always.
+#[derive(Debug, Default)]
+pub(super) struct Service {
+    pub(super) dns: Option<DnsConfig>,
+    /// Why cloud-init's data are not served, if so.
     pub(super) seeds_trouble: Option<String>,
 }
 
@@ -93,12 +98,15 @@ impl Netd {
         let mut client =
             Client::connect(&self.socket, TIMEOUT).map_err(|error| unreachable(&error))?;
         resync(&mut client, &link.ports)?;
-        if let Some(dns) = &link.dns {
-            dns::serve_dns(&mut client, dns);
+        for (gateway, service) in &mut link.networks {
+            if let Some(dns) = &service.dns {
+                dns::serve_dns(&mut client, dns);
+            }
+            service.seeds_trouble = seed::serve(&mut client, *gateway);
         }
-        if let Some(gateway) = link.seeds_at {
-            link.seeds_trouble = seed::serve(&mut client, gateway);
-        }
+        client
+            .serve_only_at(link.networks.keys().copied())
+            .map_err(|error| failed("fvm-netd", &error))?;
         let result = ask(&mut client).map_err(|error| failed("fvm-netd", &error));
         link.client = Some(client);
         result
@@ -130,22 +138,37 @@ impl Netd {
             .map(drop)
     }
 
-    /// Has exactly these ports served, this DNS, and cloud-init's data at this address.
+    /// Has exactly these ports served, and the networks of the host.
     pub(super) fn set_ports(
         &self,
+        host: &Host,
         ports: impl IntoIterator<Item = Port>,
-        dns: Option<DnsConfig>,
-        gateway: Ipv4Addr,
     ) -> Result<()> {
+        let networks = services(host)?;
         let mut link = self.lock();
-        link.dns = dns;
-        link.seeds_at = Some(gateway);
+        link.networks = networks;
         link.ports = ports
             .into_iter()
             .map(|port| (port.name, port.binding))
             .collect();
         link.client = None;
         self.call(&mut link, |_| Ok(()))
+    }
+
+    /// Has the networks of the host served and no others.
+    pub(super) fn serve_networks(&self, host: &Host) -> Result<()> {
+        let networks = services(host)?;
+        let mut link = self.lock();
+        link.networks = networks;
+        link.client = None;
+        self.call(&mut link, |_| Ok(()))
+    }
+
+    /// Serves no network any more; they are about to go.
+    pub(super) fn end_networks(&self) -> Result<()> {
+        let mut link = self.lock();
+        link.networks.clear();
+        self.call(&mut link, |client| client.serve_only_at([]))
     }
 
     /// The last exchanges on a port, and whether it has been granted its address. Nothing is
@@ -173,12 +196,27 @@ impl Netd {
     fn mend(&self) -> Result<bool> {
         let mut link = self.lock();
         let broken = link.client.as_ref().is_none_or(Client::is_disconnected);
-        let nothing = link.ports.is_empty() && link.dns.is_none() && link.seeds_at.is_none();
+        let nothing = link.ports.is_empty() && link.networks.is_empty();
         if !broken || nothing {
             return Ok(false);
         }
         self.call(&mut link, |_| Ok(())).map(|()| true)
     }
+}
+
+/// What is to be served on the networks that are fvm's own.
+fn services(host: &Host) -> Result<BTreeMap<Ipv4Addr, Service>> {
+    let mut services = BTreeMap::new();
+    for network in host.networks() {
+        if let Some(own) = &network.own {
+            let service = Service {
+                dns: dns::config(host, &network)?,
+                seeds_trouble: None,
+            };
+            services.insert(own.gateway, service);
+        }
+    }
+    Ok(services)
 }
 
 /// Has exactly these ports served by a `fvm-netd` that may know nothing of them.
@@ -255,15 +293,21 @@ impl Port {
     }
 
     /// The port of a card whose tap is there.
-    fn open(host: &Host, vm: &VmRow, nic: &NicRow, seed: Option<&SeedRow>) -> Result<Self> {
-        let (place, mac) = place(host, vm, nic)?;
-        let name = place.tap();
+    fn open(
+        host: &Host,
+        vm: &VmRow,
+        card: &Card<'_>,
+        own: &net::Network,
+        address: Ipv4Addr,
+        seed: Option<&SeedRow>,
+    ) -> Result<Self> {
+        let name = card.place.tap();
         let socket =
             net::dhcp_socket(&name).map_err(|error| failed("opening a port for DHCP", &error))?;
         Ok(Self {
             binding: Binding {
                 seed: seed.map(|seed| seed::served(vm, seed)),
-                ..binding(host, vm, mac)?
+                ..binding(host, vm, card, own, address)?
             },
             name,
             socket,
@@ -271,50 +315,48 @@ impl Port {
     }
 }
 
-/// A card's place and its MAC address, as the store has them.
-pub(super) fn place(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<(Nic, MacAddr)> {
-    let malformed =
-        |error: &dyn std::error::Error| failed("the state store holds a malformed card", error);
-    let index = u8::try_from(nic.index).map_err(|error| malformed(&error))?;
-    let place = host.nic(vm.number, index)?;
-    let mac = nic
-        .mac
-        .parse()
-        .map_err(|error: fvm_netd::mac::MacError| malformed(&error))?;
-    Ok((place, mac))
-}
-
 /// What the guest behind a card is told. It follows from the VM's row alone: the row is the lease.
-fn binding(host: &Host, vm: &VmRow, mac: MacAddr) -> Result<Binding> {
-    let network = &host.network;
+fn binding(
+    host: &Host,
+    vm: &VmRow,
+    card: &Card<'_>,
+    own: &net::Network,
+    address: Ipv4Addr,
+) -> Result<Binding> {
     let mut binding = Binding::new(
         host.host_number(vm.number)?,
-        mac,
-        host.address(vm.number)?,
-        network.subnet,
-        network.gateway,
-        network.mac,
+        card.mac,
+        address,
+        own.subnet,
+        own.gateway,
+        own.mac,
     );
+    if own.mode == net::Mode::Isolated {
+        binding.gateway = None;
+    }
     let name = |text: &str| -> Result<DnsName> {
         text.parse()
             .map_err(|error: fvm_netd::dhcp::BindingError| failed("naming the guest", &error))
     };
     let config = &host.config;
-    binding.dns_servers = host.dns()?;
+    binding.dns_servers = host.dns(&card.network)?;
     let host_name = name(&host_name(&vm.name, vm.number))?;
     binding.dns_names = vec![host_name.clone(), name(&short_name(vm.number))?];
     binding.host_name = Some(host_name);
     binding.domain_name = Some(name(&config.domain)?);
     binding.lease = LeaseTimes::of_lease(config.lease_time_s)
         .map_err(|error| failed("the lease time", &error))?;
-    binding.mtu = u16::try_from(network.mtu).ok();
+    binding.mtu = u16::try_from(own.mtu).ok();
     let dhcp = &config.dhcp;
     binding.search_domains = match dhcp.search.as_slice() {
         [] => binding.domain_name.iter().cloned().collect(),
         search => search.to_vec(),
     };
     binding.ntp_servers.clone_from(&dhcp.ntp);
-    binding.routes.clone_from(&dhcp.routes);
+    // By hosts of the default network.
+    if own.bridge == host.network.bridge {
+        binding.routes.clone_from(&dhcp.routes);
+    }
     binding.tzdb_timezone.clone_from(&dhcp.timezone);
     binding.posix_timezone.clone_from(&dhcp.posix_timezone);
     binding.ipv6_only_wait_s = dhcp.ipv6_only_wait_s;
@@ -347,10 +389,9 @@ fn short_name(number: VmNumber) -> String {
 }
 
 /// Gives a running VM's tap the network's MTU: what its guest is told, its port must carry.
-fn follow_mtu(host: &Host, vm: &VmRow, nic: &NicRow) -> Result<()> {
-    let (place, _) = place(host, vm, nic)?;
-    net::set_tap_mtu(place, host.network.mtu)
-        .map_err(|error| failed(format!("setting the MTU of {}", place.tap()), &error))
+fn follow_mtu(card: &Card<'_>, own: &net::Network) -> Result<()> {
+    net::set_tap_mtu(card.place, own.mtu)
+        .map_err(|error| failed(format!("setting the MTU of {}", card.place.tap()), &error))
 }
 
 impl Manager {
@@ -361,25 +402,40 @@ impl Manager {
             let Some(row) = self.store.vm(machine.number)? else {
                 continue;
             };
-            for nic in &row.nics {
-                if let Err(error) = follow_mtu(host, &row, nic) {
+            for card in cards(host, &row)? {
+                if let Some(own) = &card.network.own
+                    && let Err(error) = follow_mtu(&card, own)
+                {
                     tracing::warn!(vm = %row.number, error = %error.message, "MTU not set");
                 }
-                match self.open_port(host, &row, nic) {
-                    Ok(port) => ports.push(port),
+                match self.open_port(host, &row, &card) {
+                    Ok(port) => ports.extend(port),
                     Err(error) => {
                         tracing::warn!(vm = %row.number, error = %error.message, "port not served");
                     }
                 }
             }
         }
-        self.netd
-            .set_ports(ports, dns::config(host)?, host.network.gateway)
+        self.netd.set_ports(host, ports)
     }
 
-    /// The port of a card whose tap is there.
-    pub(super) fn open_port(&self, host: &Host, vm: &VmRow, nic: &NicRow) -> Result<Port> {
-        Port::open(host, vm, nic, self.store.seed(vm.number)?.as_ref())
+    /// The port of a card whose tap is there; none if DHCP gives the card no address.
+    pub(super) fn open_port(
+        &self,
+        host: &Host,
+        vm: &VmRow,
+        card: &Card<'_>,
+    ) -> Result<Option<Port>> {
+        let (Some(own), Some(address)) = (&card.network.own, card.leased_address()) else {
+            return Ok(None);
+        };
+        let seed = self.store.seed(vm.number)?;
+        Port::open(host, vm, card, own, address, seed.as_ref()).map(Some)
+    }
+
+    /// The card by which a VM is reached; none if DHCP gives no card of it an address.
+    pub(super) fn main_card(&self, host: &Host, vm: &VmRow) -> Result<Option<Nic>> {
+        Ok(main_card(&cards(host, vm)?).map(|card| card.place))
     }
 
     /// Watches the connection to `fvm-netd` as long as the manager is there.

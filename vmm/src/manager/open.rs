@@ -34,6 +34,7 @@ impl Manager {
             image_locks: KeyLocks::default(),
             quota_locks: KeyLocks::default(),
             setup_lock: KeyLocks::default(),
+            networks_lock: KeyLocks::default(),
             forwards_lock: KeyLocks::default(),
             private: PrivateVolumes::default(),
             host: RwLock::new(HostState::NotInitialised),

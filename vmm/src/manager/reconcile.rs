@@ -45,6 +45,7 @@ impl Manager {
         failures.keep(self.thaw_left(host));
         failures.keep(self.kill_strays(&rows));
         failures.keep(self.remove_stray_ports(host));
+        failures.keep(self.remove_stray_networks(host));
         failures.keep(self.end_left_sparsifier());
         failures.keep(self.finish_deletes(host, &rows));
         failures.keep(self.finish_resizes(host));

@@ -27,28 +27,32 @@ impl Manager {
             .iter()
             .filter_map(|nic| host.nic(number, u8::try_from(nic.index).ok()?).ok())
             .collect();
-        for nic in &nics {
-            failures.keep(self.netd.unbind(*nic));
-        }
-        let ports: Vec<String> = nics.iter().map(|nic| nic.tap()).collect();
-        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
-        failures.keep(
-            net::expel(&ports).map_err(|error| {
-                failed(format!("removing VM {number}'s firewall entries"), &error)
-            }),
-        );
-        for nic in nics {
-            // A tap goes with QEMU; this is for one that somebody has made to stay.
-            failures.keep(
-                net::remove_tap(nic)
-                    .map(drop)
-                    .map_err(|error| failed(format!("removing the tap {}", nic.tap()), &error)),
-            );
-        }
+        failures.keep(self.release_ports(&nics));
         for (thin, link) in row.volumes() {
             failures.keep(self.close_disk(host, thin, &link));
         }
         failures.keep(remove_tree(&self.paths.vm(number).run));
+        failures.into_result()
+    }
+
+    /// Serves these ports no more, and closes and removes them.
+    pub(super) fn release_ports(&self, nics: &[Nic]) -> Result<()> {
+        let mut failures = Failures::default();
+        for nic in nics {
+            failures.keep(self.netd.unbind(*nic));
+        }
+        let ports: Vec<String> = nics.iter().map(|nic| nic.tap()).collect();
+        let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+        failures
+            .keep(net::expel(&ports).map_err(|error| failed("removing firewall entries", &error)));
+        for nic in nics {
+            // A tap goes with QEMU; this is for one that somebody has made to stay.
+            failures.keep(
+                net::remove_tap(*nic)
+                    .map(drop)
+                    .map_err(|error| failed(format!("removing the tap {}", nic.tap()), &error)),
+            );
+        }
         failures.into_result()
     }
 

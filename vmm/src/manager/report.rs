@@ -1,7 +1,9 @@
 //! What is said of a VM: its row and its machine, put together.
 
 use super::{
-    Manager, disk,
+    Manager,
+    cards::{Card, cards, main_card},
+    disk,
     error::Result,
     host::Host,
     lifetime,
@@ -11,8 +13,6 @@ use crate::{
     api::{ApiError, ErrorKind, NicReport, REPORT_VERSION, VmList, VmNumber, VmReport, VmState},
     store::VmRow,
 };
-use fvm_netd::names::Nic;
-use std::net::Ipv4Addr;
 
 impl Manager {
     /// Every VM.
@@ -71,7 +71,7 @@ impl Manager {
             }
             (None, None) => (VmState::Stopped, None),
         };
-        let address = host.address(row.number)?;
+        let cards = cards(host, row)?;
         Ok(VmReport {
             version: REPORT_VERSION,
             number: row.number,
@@ -86,8 +86,14 @@ impl Manager {
             group: row.group.as_ref().and_then(|group| group.parse().ok()),
             state,
             cause,
-            address,
-            nics: nics(row, host, address, machine.is_some()),
+            address: match main_card(&cards).and_then(Card::leased_address) {
+                Some(address) => address,
+                None => host.address(row.number)?,
+            },
+            nics: cards
+                .iter()
+                .map(|card| nic(card, machine.is_some()))
+                .collect(),
             disk_bytes: row.disk_bytes,
             disk_device: machine.and_then(|_| self.disk_device(row)),
             disks: disk::reports(row)?,
@@ -113,18 +119,12 @@ impl Manager {
     }
 }
 
-fn nics(row: &VmRow, host: &Host, address: Ipv4Addr, runs: bool) -> Vec<NicReport> {
-    row.nics
-        .iter()
-        .map(|nic| NicReport {
-            mac: nic.mac.clone(),
-            network: nic.network.clone(),
-            tap: runs
-                .then(|| host.nic(row.number, u8::try_from(nic.index).ok()?).ok())
-                .flatten()
-                .map(Nic::tap),
-            // The first card on fvm's network has the VM's address.
-            address: (nic.index == 0 && nic.network == host.network.bridge).then_some(address),
-        })
-        .collect()
+fn nic(card: &Card<'_>, runs: bool) -> NicReport {
+    NicReport {
+        card: card.nic.index,
+        mac: card.nic.mac.clone(),
+        network: card.nic.network.clone(),
+        tap: runs.then(|| card.place.tap()),
+        address: card.leased_address(),
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     Manager, Progress,
+    cards::{cards, main_card},
     error::{Result, failed},
     host::Host,
     netd::{Netd, host_name},
@@ -121,8 +122,16 @@ impl Manager {
         if self.store.seed(row.number)?.is_none() {
             return Ok(());
         }
-        announce(domain, host.network.gateway);
-        if let Some(trouble) = self.netd.seeds_trouble()? {
+        let cards = cards(host, row)?;
+        let Some(network) = main_card(&cards).and_then(|card| card.network.own.as_ref()) else {
+            progress.warn(
+                Some(row.number),
+                "cloud-init gets no data: no card of the VM is on a network of fvm's",
+            );
+            return Ok(());
+        };
+        announce(domain, network.gateway);
+        if let Some(trouble) = self.netd.seeds_trouble(network.gateway)? {
             progress.warn(
                 Some(row.number),
                 format!(
@@ -135,21 +144,13 @@ impl Manager {
 }
 
 impl Netd {
-    /// Why cloud-init gets no data at present, if so.
-    fn seeds_trouble(&self) -> Result<Option<String>> {
+    /// Why cloud-init gets no data at a gateway at present, if so.
+    fn seeds_trouble(&self, gateway: Ipv4Addr) -> Result<Option<String>> {
         let mut link = self.lock();
         // With a connection that was made anew if need be, and told all.
         self.call(&mut link, |_| Ok(()))?;
-        Ok(link.seeds_trouble.clone())
-    }
-
-    /// Serves them no more; the network is about to go.
-    pub(super) fn end_seeds(&self) -> Result<()> {
-        let mut link = self.lock();
-        match link.seeds_at.take() {
-            Some(_) => self.call(&mut link, Client::end_seeds),
-            None => Ok(()),
-        }
+        let served = link.networks.get(&gateway);
+        Ok(served.and_then(|served| served.seeds_trouble.clone()))
     }
 }
 
@@ -159,7 +160,7 @@ pub(super) fn serve(client: &mut Client, gateway: Ipv4Addr) -> Option<String> {
         .map_err(|error| failed("serving cloud-init", &error))
         .and_then(|socket| {
             client
-                .serve_seeds(socket.as_fd())
+                .serve_seeds(gateway, socket.as_fd())
                 .map_err(|error| failed("fvm-netd", &error))
         });
     let error = served.err()?;

@@ -64,27 +64,21 @@ impl Manager {
             .store
             .setting(super::init::IP_FORWARD_IS_OURS)?
             .is_some();
-        if let Err(error) = self.netd.end_dns() {
-            tracing::warn!(error = %error.message, "DNS goes with fvm-netd");
+        if let Err(error) = self.netd.end_networks() {
+            tracing::warn!(error = %error.message, "what is served on the networks goes with fvm-netd");
         }
-        if let Err(error) = self.netd.end_seeds() {
-            tracing::warn!(error = %error.message, "cloud-init's data go with fvm-netd");
-        }
-        let report = net::remove_network(
-            &network,
-            net::RemoveOptions {
-                disable_ip_forward: ours,
-            },
-        );
-        changes.extend(report.changes.iter().map(|change| Change {
-            what: "network".into(),
-            state: change.to_string(),
-            changed: true,
-        }));
         let mut failures = Failures::default();
-        for error in &report.failures {
-            failures.keep::<()>(Err(failed("taking the network away", error)));
+        for row in self.store.networks()? {
+            if row.bridge.is_none() {
+                let bridge = fvm_netd::names::bridge_of(&row.name);
+                failures.keep(take_down(&bridge, net::RemoveOptions::default(), changes));
+            }
+            self.store.delete_network(&row.name)?;
         }
+        let options = net::RemoveOptions {
+            disable_ip_forward: ours,
+        };
+        failures.keep(take_down(&network.bridge, options, changes));
         failures.into_result()?;
         Ok(self.store.clear_setting(super::init::IP_FORWARD_IS_OURS)?)
     }
@@ -111,6 +105,21 @@ impl Manager {
         });
         Ok(())
     }
+}
+
+/// Takes one network away, and notes what that changed.
+fn take_down(bridge: &str, options: net::RemoveOptions, changes: &mut Vec<Change>) -> Result<()> {
+    let report = net::remove_network(bridge, options);
+    changes.extend(report.changes.iter().map(|change| Change {
+        what: "network".into(),
+        state: change.to_string(),
+        changed: true,
+    }));
+    let mut failures = Failures::default();
+    for error in &report.failures {
+        failures.keep::<()>(Err(failed("taking the network away", error)));
+    }
+    failures.into_result()
 }
 
 fn remove_file(path: &Path, changes: &mut Vec<Change>) -> Result<()> {

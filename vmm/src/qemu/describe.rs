@@ -4,8 +4,8 @@
 use super::pci::{Beside, BridgeDevice, Layout, Place};
 use crate::domain::xml::Element;
 use crate::domain::{
-    self, Additions, Controller, ControllerKind, Domain, DriveAddress, Macros, TemplateError,
-    UsbAddress,
+    self, Additions, Controller, ControllerKind, Domain, DriveAddress, Interface, Macros,
+    NicSource, TemplateError, UsbAddress,
 };
 
 /// What fvm chose for a VM beyond its template.
@@ -76,25 +76,36 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
         Some(pci_element(place))
     };
     let mut disks = devices.disks.iter();
-    let mut nics = devices.interfaces.iter().zip(chosen.macs);
+    let nics = || devices.interfaces.iter().zip(chosen.macs);
+    let mut number = 0..;
+    element.children.retain_mut(|child| {
+        if child.name != "interface" {
+            return true;
+        }
+        let alias = number.next().map(|number: u32| format!("net{number}"));
+        let mut given = nics().filter(|(nic, _)| !nic.is_added());
+        // One that is not there was taken from the VM.
+        let Some((nic, mac)) = given.find(|(nic, _)| Some(&nic.alias) == alias.as_ref()) else {
+            return false;
+        };
+        child.child_mut("mac").set("address", mac);
+        finish(child, &nic.alias, place(&nic.alias));
+        true
+    });
+    for (nic, mac) in nics().filter(|(nic, _)| nic.is_added()) {
+        let mut child = added_interface(nic, mac);
+        finish(&mut child, &nic.alias, place(&nic.alias));
+        element.children.push(child);
+    }
     for child in &mut element.children {
-        match child.name.as_str() {
-            "disk" => {
-                if let Some(disk) = disks.next() {
-                    let usb = disk.usb.as_ref().map(usb_element);
-                    let address = place(&disk.alias)
-                        .or(usb)
-                        .or(disk.drive.map(DriveAddress::element));
-                    finish(child, &disk.alias, address);
-                }
-            }
-            "interface" => {
-                if let Some((nic, mac)) = nics.next() {
-                    child.child_mut("mac").set("address", mac);
-                    finish(child, &nic.alias, place(&nic.alias));
-                }
-            }
-            _ => {}
+        if child.name == "disk"
+            && let Some(disk) = disks.next()
+        {
+            let usb = disk.usb.as_ref().map(usb_element);
+            let address = place(&disk.alias)
+                .or(usb)
+                .or(disk.drive.map(DriveAddress::element));
+            finish(child, &disk.alias, address);
         }
     }
     let usb_place = |alias: &str| {
@@ -156,6 +167,21 @@ fn devices(element: &mut Element, chosen: &Chosen<'_>) {
         element.children.push(child);
     }
     controllers(element, chosen, &place);
+}
+
+/// A card that was added to those of the template.
+fn added_interface(nic: &Interface, mac: &str) -> Element {
+    let (kind, name) = match &nic.source {
+        NicSource::Network(name) => ("network", name),
+        NicSource::Bridge(name) => ("bridge", name),
+    };
+    let mut interface = Element::new("interface").with("type", kind);
+    interface.children = vec![
+        Element::new("mac").with("address", mac),
+        Element::new("source").with(kind, name),
+        Element::new("model").with("type", nic.model.as_str()),
+    ];
+    interface
 }
 
 /// The graphics cards as the template has them: the domain has the primary one first.
@@ -307,7 +333,7 @@ mod tests {
             additions: &Additions::default(),
             uuid: "6f2c1d7e-0000-4000-8000-00000000002a",
             machine: (domain.os.machine == "pc").then_some("pc-i440fx-7.2"),
-            macs: &["52:54:00:00:00:2a".to_owned()],
+            macs: &vec!["52:54:00:00:00:2a".to_owned(); domain.devices.interfaces.len()],
             layout: &layout,
         };
         let text = completed_xml(template, &macros, &chosen).expect("good");
@@ -334,6 +360,23 @@ mod tests {
         assert!(
             text.contains("<address type='drive' controller='0' bus='0' target='0' unit='0'/>")
         );
+    }
+
+    #[test]
+    fn cards_that_were_added_and_removed_are_told() {
+        let (text, _, macros) = complete(LINUX, |domain| {
+            let source = NicSource::Network("lab".to_owned());
+            let added = Interface::added(3, source, crate::domain::NicModel::E1000);
+            domain.devices.interfaces = vec![added];
+        });
+        assert_eq!(text.matches("<interface").count(), 1, "{text}");
+        let (again, _) = domain::load(&text, &macros).expect("good");
+        let [card] = again.devices.interfaces.as_slice() else {
+            panic!("not one card: {text}");
+        };
+        assert_eq!(card.source.name(), "lab");
+        assert_eq!(card.mac.as_deref(), Some("52:54:00:00:00:2a"));
+        assert!(card.pci.address.is_some(), "{text}");
     }
 
     #[test]

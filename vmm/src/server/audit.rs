@@ -2,12 +2,13 @@
 
 use crate::{
     api::{
-        AddDisks, AddForward, AgentReport, ApiError, BatchReport, CompactImage, CompactVms,
-        ControlVms, CreateProfile, CreateSnapshots, CreateVms, DeleteVms, ExtendPool, ExtendReport,
-        ForwardReport, ImageCompacted, ImageReport, InitReport, InitRequest, NamedDisks,
-        NamedSnapshots, NetPort, NoteVms, ProfileReport, QmpAnswer, RemoveReport, RenameImage,
-        RenewVms, RepairPool, RepairReport, ResizeImage, ResizeVms, StartVms, StopVms, UndeleteVms,
-        VerifyImage, VerifyReport,
+        AddDisks, AddForward, AddNic, AgentReport, ApiError, BatchReport, CompactImage, CompactVms,
+        ControlVms, CreateNetwork, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
+        ExtendPool, ExtendReport, ForwardReport, ImageCompacted, ImageReport, InitReport,
+        InitRequest, NamedDisks, NamedSnapshots, NetPort, NetReport, NoteVms, ProfileReport,
+        QmpAnswer, RemoveNic, RemoveReport, RenameImage, RenewVms, RepairPool, RepairReport,
+        ResizeImage, ResizeVms, StartVms, StopVms, UndeleteVms, VerifyImage, VerifyReport,
+        VmReport,
     },
     manager::{Caller, user_name},
 };
@@ -55,12 +56,15 @@ concerns! {
         format!("{} to port {} of VM {}", NetPort { udp, port }, this.vm_port, this.vm)
     };
     NetPort: |this| this.to_string();
+    AddNic: |this| format!("VM {}", this.vm);
+    RemoveNic: |this| format!("{} of VM {}", this.card, this.vm);
     CreateSnapshots: |this| format!("VM {}", this.vms);
     NamedSnapshots: |this| format!("VM {}, {}", this.vms, this.name);
     VerifyImage: |_| String::new();
     ResizeImage: |_| String::new();
     RenameImage: |this| format!("to {}", this.name);
     CreateProfile: |this| format!("of {}", this.image);
+    CreateNetwork: |this| this.mode.to_string();
 }
 
 /// What came of a request, part by part where its parts have outcomes of their own.
@@ -96,9 +100,11 @@ whole!(
     RepairReport,
     ImageReport,
     ImageCompacted,
+    NetReport,
     ProfileReport,
     QmpAnswer,
     VerifyReport,
+    VmReport,
     ExtendReport
 );
 

@@ -15,11 +15,11 @@ mod upload;
 
 use crate::{
     api::{
-        self, AddDisks, AddForward, ApiError, AskAgent, CompactImage, CompactVms, ControlVms,
-        CreateProfile, CreateSnapshots, CreateVms, DeleteVms, DiskUsageRequest, ErrorKind,
-        ExtendPool, InitRequest, LookAtTemplate, NamedDisks, NamedSnapshots, NetPort, NoteVms,
-        QmpCommand, RenameImage, RenewVms, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms,
-        UndeleteVms, VerifyImage, VmNumber, routes,
+        self, AddDisks, AddForward, AddNic, ApiError, AskAgent, CompactImage, CompactVms,
+        ControlVms, CreateNetwork, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
+        DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate, NamedDisks,
+        NamedSnapshots, NetPort, NoteVms, QmpCommand, RemoveNic, RenameImage, RenewVms, RepairPool,
+        ResizeImage, ResizeVms, StartVms, StopVms, UndeleteVms, VerifyImage, VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -111,6 +111,13 @@ fn router(manager: Arc<Manager>) -> Router {
         .route(routes::FORWARDS, get(forwards))
         .route(routes::ADD_FORWARD, post(add_forward))
         .route(routes::DELETE_FORWARD, post(delete_forward))
+        .route(routes::ADD_NIC, post(add_nic))
+        .route(routes::REMOVE_NIC, post(remove_nic))
+        .route(routes::NETWORKS, get(networks))
+        .route(
+            "/v1/networks/{name}",
+            get(network).post(create_network).delete(delete_network),
+        )
         .route(routes::LEASES, get(leases))
         .route("/v1/vms/{number}/console", get(console::attach))
         .route("/v1/vms/{number}/log", get(log::read))
@@ -172,7 +179,7 @@ fn number(text: &str) -> Result<VmNumber, ApiError> {
     })
 }
 
-/// A path's name of an image or a profile, or why it is none.
+/// A path's name of an image, a profile or a network, or why it is none.
 fn name<N: FromStr<Err = api::InvalidName>>(text: &str) -> Result<N, ApiError> {
     text.parse()
         .map_err(|error: api::InvalidName| ApiError::new(ErrorKind::Usage, error.to_string()))
@@ -204,6 +211,7 @@ named_operation!(resize_image, ResizeImage);
 named_operation!(compact_image, CompactImage);
 named_operation!(rename_image, RenameImage);
 named_operation!(create_profile, CreateProfile);
+named_operation!(create_network, CreateNetwork);
 
 /// Wraps an operation whose answer is lines.
 macro_rules! operation {
@@ -241,6 +249,8 @@ operation!(add_disks, AddDisks, add_disks);
 operation!(remove_disks, NamedDisks, remove_disks);
 operation!(add_forward, AddForward, add_forward);
 operation!(delete_forward, NetPort, delete_forward);
+operation!(add_nic, AddNic, add_nic);
+operation!(remove_nic, RemoveNic, remove_nic);
 operation!(create_snapshots, CreateSnapshots, create_snapshots);
 operation!(restore_snapshots, NamedSnapshots, restore_snapshots);
 operation!(delete_snapshots, NamedSnapshots, delete_snapshots);
@@ -432,6 +442,28 @@ async fn quota(State(manager): Shared, Path(user): Path<String>) -> Response {
 
 async fn forwards(State(manager): Shared) -> Response {
     answer(move || manager.forward_list()).await
+}
+
+async fn networks(State(manager): Shared) -> Response {
+    answer(move || manager.network_list()).await
+}
+
+async fn network(State(manager): Shared, Path(text): Path<String>) -> Response {
+    answer(move || manager.network(&name(&text)?)).await
+}
+
+async fn delete_network(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(text): Path<String>,
+) -> Response {
+    match name(&text) {
+        Ok(name) => lines::respond(move |_| {
+            let words = format!("delete_network {name}");
+            audit::recorded(caller, &words, manager.delete_network(caller, &name))
+        }),
+        Err(error) => failure(&error),
+    }
 }
 
 async fn leases(State(manager): Shared) -> Response {

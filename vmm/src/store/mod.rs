@@ -13,6 +13,7 @@ mod disks;
 mod forwards;
 mod images;
 mod lifetimes;
+mod networks;
 mod notes;
 mod pool;
 mod profiles;
@@ -25,6 +26,7 @@ pub use disks::{DiskRow, NewDisk};
 pub use forwards::ForwardRow;
 pub use images::{ImageContent, ImageRow};
 pub use lifetimes::LifetimeRow;
+pub use networks::NetworkRow;
 pub use pool::{BackingRow, NewPool, Pending, PendingKind, PoolRow, VolumeRow, VolumeState};
 pub use profiles::ProfileRow;
 pub use seeds::SeedRow;
@@ -47,6 +49,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("0005_disk.sql"),
     include_str!("0006_lifetime.sql"),
     include_str!("0007_group.sql"),
+    include_str!("0008_network.sql"),
 ];
 
 /// Why the store could not do what it was asked.

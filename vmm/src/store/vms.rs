@@ -14,8 +14,12 @@ pub struct NicRow {
     pub index: u32,
     /// Its MAC address, `52:54:00:12:34:56`.
     pub mac: String,
-    /// The network it is on.
+    /// The network it is on, by name.
     pub network: String,
+    /// Whether that is the name of a bridge of the host's own instead.
+    pub is_bridge: bool,
+    /// Its model, if it was added to the VM; cards of the template have theirs there.
+    pub model: Option<String>,
 }
 
 /// A VM about to be recorded.
@@ -185,6 +189,8 @@ fn nic(row: &Row<'_>) -> rusqlite::Result<(u32, NicRow)> {
         index: column_u32(row, "idx")?,
         mac: row.get("mac")?,
         network: row.get("network")?,
+        is_bridge: row.get("is_bridge")?,
+        model: row.get("model")?,
     };
     Ok((column_u32(row, "vm")?, nic))
 }
@@ -216,16 +222,33 @@ pub(super) fn insert(tx: &Transaction<'_>, vm: &NewVm, thin_id: u32) -> Result<(
     )
     .to(ACTION)?;
     for nic in &vm.nics {
-        tx.execute(
-            "INSERT INTO nic VALUES (?1, ?2, ?3, ?4)",
-            params![vm.number.get(), nic.index, nic.mac, nic.network],
-        )
-        .to(ACTION)?;
+        insert_nic(tx, vm.number, nic).to(ACTION)?;
     }
     if let Some(seed) = &vm.seed {
         seeds::insert(tx, vm.number, seed)?;
     }
     Ok(())
+}
+
+fn insert_nic(tx: &Transaction<'_>, vm: VmNumber, nic: &NicRow) -> rusqlite::Result<usize> {
+    tx.execute(
+        "INSERT INTO nic (vm, idx, mac, network, is_bridge, model) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            vm.get(),
+            nic.index,
+            nic.mac,
+            nic.network,
+            nic.is_bridge,
+            nic.model
+        ],
+    )
+}
+
+fn set_layout(tx: &Transaction<'_>, vm: VmNumber, layout: &str) -> rusqlite::Result<usize> {
+    tx.execute(
+        "UPDATE vm SET layout = ?2 WHERE number = ?1",
+        params![vm.get(), layout],
+    )
 }
 
 impl Store {
@@ -308,6 +331,36 @@ impl Store {
                 params![number.get(), machine],
             )
             .to(ACTION)?;
+            Ok(())
+        })
+    }
+
+    /// Adds a network card to a VM; `layout` says where its devices sit then.
+    ///
+    /// # Errors
+    /// When the database fails or there is no such VM.
+    pub fn add_nic(&self, number: VmNumber, nic: &NicRow, layout: &str) -> Result<()> {
+        const ACTION: &str = "record a network card";
+        self.write(ACTION, Durability::Full, |tx| {
+            insert_nic(tx, number, nic).to(ACTION)?;
+            set_layout(tx, number, layout).to(ACTION)?;
+            Ok(())
+        })
+    }
+
+    /// Takes a network card from a VM; `layout` says where its devices sit then.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub fn remove_nic(&self, number: VmNumber, index: u32, layout: &str) -> Result<()> {
+        const ACTION: &str = "forget a network card";
+        self.write(ACTION, Durability::Full, |tx| {
+            tx.execute(
+                "DELETE FROM nic WHERE vm = ?1 AND idx = ?2",
+                params![number.get(), index],
+            )
+            .to(ACTION)?;
+            set_layout(tx, number, layout).to(ACTION)?;
             Ok(())
         })
     }
@@ -423,6 +476,8 @@ pub(super) mod tests {
             index,
             mac: format!("52:54:00:00:{index:02x}:{number:02x}"),
             network: "fvm0".into(),
+            is_bridge: index == 1,
+            model: (index == 1).then(|| "virtio".into()),
         };
         NewVm {
             number: number.into(),

@@ -7,6 +7,7 @@ mod host;
 mod image;
 mod lab;
 mod net;
+mod network;
 mod pool;
 mod profile;
 mod quota;

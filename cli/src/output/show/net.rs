@@ -56,13 +56,16 @@ fn renewal(report: &LeaseReport, look: &Look) -> (String, Tone) {
 
 impl Show for LeaseList {
     fn show(&self, look: &Look) -> String {
-        let mut table = Table::new(["VM", "MAC", "ADDRESS", "ASKED", "TOLD", "WHEN", "RENEWS"]);
+        let mut table = Table::new([
+            "VM", "NETWORK", "MAC", "ADDRESS", "ASKED", "TOLD", "WHEN", "RENEWS",
+        ]);
         for report in &self.leases {
             let (renewal, tone) = renewal(report, look);
             let last = report.last.as_ref();
             let told = match last {
                 Some(last) => last.answered.clone(),
                 None if report.port.is_none() => report.state.to_string(),
+                None if report.address.is_none() => "nothing: DHCP gives it no address".to_owned(),
                 None => "has not asked".to_owned(),
             };
             let when = last.map(|last| {
@@ -71,8 +74,13 @@ impl Show for LeaseList {
             });
             table.row([
                 number(report.vm),
+                cell(&report.network),
                 cell(&report.mac),
-                cell(report.address.to_string()),
+                cell(
+                    report
+                        .address
+                        .map_or(String::new(), |address| address.to_string()),
+                ),
                 cell(last.map(|last| last.asked.as_str()).unwrap_or_default()),
                 cell(told).tone(if last.is_some() {
                     Tone::Plain
@@ -137,9 +145,10 @@ mod tests {
             vm: vm.into(),
             name: format!("fvm-debian-{vm}").parse().unwrap(),
             state: VmState::Running,
+            network: "fvm0".to_owned(),
             port: Some(format!("fvm{vm}")),
             mac: format!("52:54:00:00:00:{vm:02x}"),
-            address: [192, 168, 22, u8::try_from(vm).unwrap()].into(),
+            address: Some([192, 168, 22, u8::try_from(vm).unwrap()].into()),
             last: Some(DhcpExchange {
                 at_ms,
                 asked: "REQUEST 192.168.22.9".to_owned(),
@@ -165,8 +174,16 @@ mod tests {
             lease: None,
             ..asked(45, 0)
         };
+        let further = LeaseReport {
+            network: "lab".to_owned(),
+            address: None,
+            last: None,
+            lease: None,
+            ..asked(42, 0)
+        };
         let list = LeaseList::new(vec![
             asked(42, 5),
+            further,
             asked(43, 2000),
             asked(44, 4000),
             stopped,
@@ -174,11 +191,12 @@ mod tests {
         assert_eq!(
             list.show(&Look::fixed()),
             "\
-VM  MAC                ADDRESS        ASKED                 TOLD     WHEN         RENEWS
-42  52:54:00:00:00:2a  192.168.22.42  REQUEST 192.168.22.9  NAK      5s ago       in 29m 55s
-43  52:54:00:00:00:2b  192.168.22.43  REQUEST 192.168.22.9  NAK      33m 20s ago  late; ends in 26m 40s
-44  52:54:00:00:00:2c  192.168.22.44  REQUEST 192.168.22.9  NAK      1h 6m ago    ended 6m 40s ago
-45  52:54:00:00:00:2d  192.168.22.45                        stopped
+VM  NETWORK  MAC                ADDRESS        ASKED                 TOLD                               WHEN         RENEWS
+42  fvm0     52:54:00:00:00:2a  192.168.22.42  REQUEST 192.168.22.9  NAK                                5s ago       in 29m 55s
+42  lab      52:54:00:00:00:2a                                       nothing: DHCP gives it no address
+43  fvm0     52:54:00:00:00:2b  192.168.22.43  REQUEST 192.168.22.9  NAK                                33m 20s ago  late; ends in 26m 40s
+44  fvm0     52:54:00:00:00:2c  192.168.22.44  REQUEST 192.168.22.9  NAK                                1h 6m ago    ended 6m 40s ago
+45  fvm0     52:54:00:00:00:2d  192.168.22.45                        stopped
 "
         );
     }

@@ -9,7 +9,7 @@ use crate::{
     },
     quantity::{Bytes, rough_duration},
 };
-use fvm_vmm::api::{Action, QmpAnswer, VmList, VmNumber, VmOutcome, VmReport, VmState};
+use fvm_vmm::api::{Action, NicReport, QmpAnswer, VmList, VmNumber, VmOutcome, VmReport, VmState};
 
 /// What a batch has done, as one word.
 fn word(action: Action) -> &'static str {
@@ -165,6 +165,18 @@ impl Show for VmList {
     }
 }
 
+/// A network card, where it is plugged in and what it is called by.
+fn card(nic: &NicReport) -> String {
+    let mut text = format!("{} on {}", nic.mac, nic.network);
+    if let Some(address) = nic.address {
+        text.push_str(&format!(", {address}"));
+    }
+    if let Some(tap) = &nic.tap {
+        text.push_str(&format!(", tap {tap}"));
+    }
+    text
+}
+
 impl Show for VmReport {
     fn show(&self, look: &Look) -> String {
         let mut table = Table::plain();
@@ -195,9 +207,7 @@ impl Show for VmReport {
             line("further disk", cell(text));
         }
         for nic in &self.nics {
-            let tap = nic.tap.as_deref().map(|tap| format!(", tap {tap}"));
-            let text = format!("{} on {}{}", nic.mac, nic.network, tap.unwrap_or_default());
-            line("network", cell(text));
+            line(&format!("card {}", nic.card), cell(card(nic)));
         }
         line("owner", cell(look.owner(self.owner_uid)));
         let created = rough_duration(look.since(self.created_at_s));
@@ -264,6 +274,7 @@ mod tests {
             cause: Some("emulated: /dev/kvm is missing".to_owned()),
             address: [192, 168, 22, 42].into(),
             nics: vec![NicReport {
+                card: 0,
                 mac: "52:54:00:00:00:2a".to_owned(),
                 network: "fvm0".to_owned(),
                 tap: Some("fvm42".to_owned()),
@@ -341,7 +352,7 @@ memory   512 MiB
 cpus     2
 disk     6.0 GiB
 device   /dev/dm-3
-network  52:54:00:00:00:2a on fvm0, tap fvm42
+card 0   52:54:00:00:00:2a on fvm0, 192.168.22.42, tap fvm42
 owner    root
 created  2h 46m ago
 idle     0d

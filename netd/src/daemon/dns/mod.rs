@@ -157,6 +157,11 @@ impl Dns {
         }
     }
 
+    /// Whether the token is of this one's sockets.
+    pub(super) fn has(&self, token: u64) -> bool {
+        token >> 32 == self.base >> 32
+    }
+
     /// Does what an event asks for.
     pub(super) fn handle(&mut self, epoll: &Epoll, ports: &mut Ports, token: u64) {
         let Some(token) = token.checked_sub(self.base) else {

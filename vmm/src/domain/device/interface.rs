@@ -75,6 +75,32 @@ pub struct Interface {
     pub pci: PciPlace,
 }
 
+impl Interface {
+    /// Card `index` of a machine that was added to those of its template.
+    pub fn added(index: u32, source: NicSource, model: NicModel) -> Self {
+        Self {
+            alias: format!("net{index}"),
+            origin: Origin::default(),
+            source,
+            model,
+            mac: None,
+            link_up: true,
+            vhost: None,
+            queues: None,
+            mtu: None,
+            boot_index: None,
+            rom_bar: None,
+            rom_enabled: true,
+            pci: PciPlace::default(),
+        }
+    }
+
+    /// Whether it was added to those of the template.
+    pub fn is_added(&self) -> bool {
+        self.origin == Origin::default()
+    }
+}
+
 /// Reads `<interface>`.
 pub(crate) fn interface(node: &Node<'_>) -> Result<Interface> {
     let kind = node.need("type")?;

@@ -32,6 +32,7 @@ impl Host {
             config: self.config.clone(),
             id: self.id,
             network: self.network.clone(),
+            others: self.others.clone(),
             dns_trouble: self.dns_trouble.clone(),
             pool,
             memory_mib: self.memory_mib,

@@ -18,6 +18,7 @@ mod vector;
 
 pub use character::chardev_id;
 pub use disk::{disk_node_name, hot_plugged};
+pub use network::{PluggedCard, netdev_id, plugged_card};
 
 use super::assignment::Assignment;
 use super::pci::{Beside, Layout};

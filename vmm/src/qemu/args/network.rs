@@ -1,8 +1,44 @@
 //! Network interfaces on taps that fvm made.
 
-use super::{ArgumentError, Builder, insert, object};
-use crate::domain::{Interface, NicModel};
-use crate::qemu::NicBacking;
+use super::{ArgumentError, Builder, insert, object, place};
+use crate::domain::{Domain, Interface, NicModel};
+use crate::qemu::{NicBacking, pci::Layout};
+use serde_json::Value;
+
+/// What a running QEMU is told of a card that is plugged in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PluggedCard {
+    /// The arguments of `netdev_add`.
+    pub netdev: Value,
+    /// The arguments of `device_add`.
+    pub device: Value,
+}
+
+/// The id of the host's end of an interface; a tap that is handed to a running QEMU is called by it, too.
+pub fn netdev_id(alias: &str) -> String {
+    format!("host{alias}")
+}
+
+/// A card to be plugged into a running machine, whose tap QEMU has by the name [`netdev_id`].
+pub fn plugged_card(
+    domain: &Domain,
+    layout: &Layout,
+    nic: &Interface,
+    mac: &str,
+) -> Result<PluggedCard, ArgumentError> {
+    let netdev = netdev_id(&nic.alias);
+    let mut device = object! {
+        "driver": nic_device(nic.model),
+        "mac": mac,
+        "netdev": netdev,
+    };
+    device.insert("id".to_owned(), nic.alias.as_str().into());
+    place(domain, layout, &mut device, &nic.alias)?;
+    Ok(PluggedCard {
+        netdev: serde_json::json!({"type": "tap", "id": netdev, "fd": netdev}),
+        device: Value::Object(device),
+    })
+}
 
 impl Builder<'_> {
     pub(super) fn interfaces(&mut self) -> Result<(), ArgumentError> {
@@ -20,7 +56,7 @@ impl Builder<'_> {
     }
 
     fn interface(&mut self, nic: &Interface, backing: &NicBacking) -> Result<(), ArgumentError> {
-        let netdev = format!("host{}", nic.alias);
+        let netdev = netdev_id(&nic.alias);
         let queues = backing.tap_fds.len();
         let mut properties = object! {
             "driver": nic_device(nic.model),

@@ -206,7 +206,7 @@ fn on_buses(domain: &Domain) -> Result<Layout, PciError> {
     })
 }
 
-/// The next free place for a virtio disk that is plugged into a machine that has `layout`.
+/// The next free place for a disk or card that is plugged into a machine that has `layout`.
 pub fn free_place(domain: &Domain, layout: &Layout) -> Result<PciAddress, PciError> {
     let root = domain.os.kind.pci_root().ok_or(PciError::Full)?;
     let connects = match domain.os.kind.is_express() {

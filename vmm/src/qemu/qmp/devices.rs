@@ -1,8 +1,9 @@
 //! What QEMU is asked and told about its devices.
 
 use super::{Client, QmpError, Wait};
+use crate::qemu::args::{PluggedCard, netdev_id};
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{os::fd::BorrowedFd, time::Duration};
 
 impl Client {
     /// Lets the guest see that a disk has grown to `bytes`; nothing to do if it is as large already.
@@ -36,6 +37,39 @@ impl Client {
             .iter()
             .find(|found| found["node-name"] == name)
             .cloned())
+    }
+
+    /// Plugs in a network card, the device `alias`, with the tap that is its other end. What was done is undone if it fails.
+    pub fn plug_card(
+        &mut self,
+        alias: &str,
+        card: &PluggedCard,
+        tap: BorrowedFd<'_>,
+        limit: Duration,
+    ) -> Result<(), QmpError> {
+        let name = json!({"fdname": netdev_id(alias)});
+        self.execute_with("getfd", name.clone(), Some(tap), limit)?;
+        if let Err(error) = self.execute("netdev_add", card.netdev.clone(), limit) {
+            // Then the descriptor may still be there, and is closed.
+            let _ = self.execute("closefd", name, limit);
+            return Err(error);
+        }
+        match self.execute("device_add", card.device.clone(), limit) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                let _ = self.delete_netdev(alias, limit);
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes the host's end of the network card `alias` away, which itself is gone; that it is away is fine.
+    pub fn delete_netdev(&mut self, alias: &str, limit: Duration) -> Result<(), QmpError> {
+        let netdev = json!({"id": netdev_id(alias)});
+        match self.execute("netdev_del", netdev, limit) {
+            Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound" => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Whether a program in the guest has the port open whose character device is `id`; not, where there is none.

@@ -166,7 +166,7 @@ pub(crate) enum Command {
     Info(commands::info::Info),
     /// Print a VM's domain XML with everything filled in
     Dumpxml(commands::dumpxml::DumpXml),
-    /// Look at templates: list, show, check, args, explain
+    /// Look at templates: list, show, check, args, explain; publish, unpublish
     Template(commands::template::Template),
     /// Print what a VM's guest, or its QEMU, has said
     Log(commands::log::Log),

@@ -42,7 +42,11 @@ pub(crate) fn content(argument: String) -> Result<String, TemplateError> {
     if !argument.contains('/') && !argument.ends_with(".xml") {
         return Ok(argument);
     }
-    let path = PathBuf::from(argument);
+    file(PathBuf::from(argument))
+}
+
+/// The content of a template's file.
+pub(crate) fn file(path: PathBuf) -> Result<String, TemplateError> {
     let mut content = Vec::new();
     let read =
         File::open(&path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut content));

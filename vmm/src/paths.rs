@@ -31,6 +31,11 @@ impl Default for Paths {
 }
 
 impl Paths {
+    /// Templates that root has published, beside the configuration. `/etc/fvm/templates`
+    pub fn published_templates(&self) -> PathBuf {
+        self.config.with_file_name("templates")
+    }
+
     /// The state store.
     pub fn store(&self) -> PathBuf {
         self.state_dir.join("state.db")

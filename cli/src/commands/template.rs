@@ -1,4 +1,4 @@
-//! `fvm template`: looking at templates and at what fvm makes of them. A file is sent by content.
+//! `fvm template`: looking at templates and at what fvm makes of them, and publishing them. A file is sent by content.
 
 use super::Context;
 use crate::{
@@ -6,22 +6,26 @@ use crate::{
     template,
 };
 use fvm_vmm::api::{
-    ApiError, LookAtTemplate, QemuVersion, TemplateArguments, TemplateCheck, TemplateExplanation,
-    TemplateList, TemplateText, routes,
+    ApiError, LookAtTemplate, PublishTemplate, PublishedTemplate, QemuVersion, TemplateArguments,
+    TemplateCheck, TemplateExplanation, TemplateList, TemplateText, routes,
 };
+use hyper::Method;
 use serde::de::DeserializeOwned;
+use std::path::PathBuf;
 
 /// Arguments of `fvm template`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Nothing is made or changed by these. A template that fvm would refuse is refused here with the same words: \
-the place, the line, and what may stand there.
+A template that fvm would refuse is refused here with the same words: the place, the line, and what may stand \
+there. Only publish and unpublish change anything, and they are root's: who can use fvm then finds the template by \
+its name. A VM keeps the template that it was made with, whatever is published later.
 
 Examples:
   fvm template check ./my-domain.xml
   fvm template args ./my-domain.xml --qemu 7.2
   fvm template explain linux
-  fvm template show linux > my-domain.xml")]
+  fvm template show linux > my-domain.xml
+  sudo fvm template publish web ./my-domain.xml")]
 pub(crate) struct Template {
     #[command(subcommand)]
     command: TemplateCommand,
@@ -30,10 +34,14 @@ pub(crate) struct Template {
 /// What can be done with templates.
 #[derive(Debug, clap::Subcommand)]
 enum TemplateCommand {
-    /// List the shipped templates
+    /// List the templates that everybody finds by name
     List(ListTemplates),
-    /// Print a shipped template
-    Show(ShowTemplate),
+    /// Print such a template
+    Show(NamedTemplate),
+    /// Let everybody find a template by a name (root)
+    Publish(Publish),
+    /// Take a published template back (root)
+    Unpublish(NamedTemplate),
     /// Say whether VMs can be made of a template, and what they would be
     Check(Look),
     /// Print the arguments that QEMU would get, one a line
@@ -46,18 +54,28 @@ enum TemplateCommand {
 #[derive(Debug, clap::Args)]
 struct ListTemplates {}
 
-/// Arguments of `fvm template show`.
+/// Arguments of `fvm template show` and `unpublish`.
 #[derive(Debug, clap::Args)]
-struct ShowTemplate {
+struct NamedTemplate {
     /// The template (see `fvm template list`)
     #[arg(value_parser = name)]
     name: String,
 }
 
+/// Arguments of `fvm template publish`.
+#[derive(Debug, clap::Args)]
+struct Publish {
+    /// The name that it will have; what root published under it before is replaced
+    #[arg(value_parser = name)]
+    name: String,
+    /// A domain XML file
+    file: PathBuf,
+}
+
 /// Arguments of `fvm template check`, `args` and `explain`.
 #[derive(Debug, clap::Args)]
 struct Look {
-    /// A domain XML file, or the name of a shipped template
+    /// A domain XML file, or the name of a template (see `fvm template list`)
     #[arg(value_name = "FILE|NAME")]
     template: String,
     /// For this QEMU (7.2, 10.0) instead of the host's
@@ -72,7 +90,31 @@ impl Template {
                 let list: TemplateList = context.client.get(routes::TEMPLATES).await?;
                 context.out.report(&list);
             }
-            TemplateCommand::Show(ShowTemplate { name }) => {
+            TemplateCommand::Publish(Publish { name, file }) => {
+                let xml = template::file(file)?;
+                let mut tell = |event| context.out.event(&event);
+                let path = routes::template(&name);
+                let request = PublishTemplate { xml };
+                let done: PublishedTemplate =
+                    context.client.post(&path, &request, &mut tell).await?;
+                let replaced = match done.replaced {
+                    true => ", in the place of the one before",
+                    false => "",
+                };
+                let text = format!("published template {}{replaced}", done.name);
+                context.out.summary(&done, &text);
+            }
+            TemplateCommand::Unpublish(NamedTemplate { name }) => {
+                let path = routes::template(&name);
+                let mut tell = |event| context.out.event(&event);
+                let done: PublishedTemplate = context
+                    .client
+                    .command(Method::DELETE, &path, &mut tell)
+                    .await?;
+                let text = format!("template {} is not published any more", done.name);
+                context.out.summary(&done, &text);
+            }
+            TemplateCommand::Show(NamedTemplate { name }) => {
                 let text: TemplateText = context.client.get(&routes::template(&name)).await?;
                 context.out.report(&text);
             }

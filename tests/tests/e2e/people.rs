@@ -65,9 +65,51 @@ fn members_of_the_group_may_and_others_may_not() -> Result<()> {
         &["/domain/qemu:commandline"],
     )?;
     host.ok("fvm create debian 43 --template /home/ann/kernel.xml && fvm delete 43")?;
-    host.ok("cp /home/ann/kernel.xml /usr/share/fvm/templates/kernel.xml")?;
+    for (command, status, words) in [
+        (
+            "runuser -u ann -- fvm template publish kernel /home/ann/kernel.xml",
+            4,
+            &["only root", "--template"],
+        ),
+        (
+            "fvm template publish linux /home/ann/kernel.xml",
+            4,
+            &["comes with fvm", "another name"],
+        ),
+        (
+            "fvm template publish check /home/ann/kernel.xml",
+            2,
+            &["'check'", "letters"],
+        ),
+        (
+            "fvm template publish kernel /etc/hostname",
+            2,
+            &["this is", "no domain XML"],
+        ),
+        (
+            "fvm template unpublish kernel",
+            3,
+            &["no template 'kernel' is published", "template list"],
+        ),
+        (
+            "fvm template unpublish linux",
+            4,
+            &["comes with fvm", "another name"],
+        ),
+    ] {
+        refused(&host, command, status, words)?;
+    }
+    host.ok("fvm template publish kernel /home/ann/kernel.xml && fvm template list | grep -E '^kernel +root '")?;
     host.ok("runuser -u ann -- fvm create debian 43 --template kernel")?;
-    host.ok("runuser -u ann -- fvm delete 43 && rm /usr/share/fvm/templates/kernel.xml")?;
+    // What has been made of it stays as it is.
+    host.ok(
+        "fvm template publish kernel /usr/share/fvm/templates/linux.xml | grep 'place of the one before'
+         fvm template show kernel | cmp - /usr/share/fvm/templates/linux.xml
+         fvm dumpxml 43 | grep '<kernel>/etc/hostname</kernel>'
+         fvm template unpublish kernel && ! fvm template list | grep kernel
+         fvm dumpxml 43 | grep '<kernel>/etc/hostname</kernel>'
+         runuser -u ann -- fvm delete 43",
+    )?;
 
     refused(
         &host,

@@ -66,9 +66,9 @@ pub use profile::{CreateProfile, Hook, HookKind, MAX_HOOK_BYTES, ProfileList, Pr
 pub use quota::{Quota, QuotaReport, UserQuota};
 pub use snapshot::{Consistency, CreateSnapshots, NamedSnapshots, SnapshotList, SnapshotReport};
 pub use template::{
-    ElementReport, InvalidQemuVersion, LookAtTemplate, QemuOption, QemuVersion, TemplateArguments,
-    TemplateCheck, TemplateExplanation, TemplateList, TemplateSummary, TemplateText,
-    TemplateWarning, VmXml,
+    ElementReport, InvalidQemuVersion, LookAtTemplate, PublishTemplate, PublishedTemplate,
+    QemuOption, QemuVersion, TemplateArguments, TemplateCheck, TemplateExplanation, TemplateList,
+    TemplateSummary, TemplateText, TemplateWarning, VmXml,
 };
 pub use terminal_text::without_control;
 pub use vm::{

@@ -1,4 +1,4 @@
-//! Templates: what can be asked about one, and what is said of it. Nothing is made of it.
+//! Templates: what can be asked about one, what is said of it, and publishing one.
 
 use super::VmNumber;
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr};
 /// A template to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LookAtTemplate {
-    /// The name of a shipped template, or the XML itself.
+    /// The name of a template, or the XML itself.
     pub template: String,
     /// The QEMU to look at it for; without it, the host's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,16 +83,39 @@ impl fmt::Display for QemuVersion {
     }
 }
 
-/// A shipped template in a list.
+/// A template to put where everybody finds it by name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PublishTemplate {
+    /// The XML.
+    pub xml: String,
+}
+
+/// What was published, or was and is not any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedTemplate {
+    /// `REPORT_VERSION`.
+    pub version: u32,
+    /// Its name.
+    pub name: String,
+    /// Whether another one of this name was published before.
+    pub replaced: bool,
+    /// Whether it is published now.
+    pub published: bool,
+}
+
+/// A template in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateSummary {
     /// Its name.
     pub name: String,
+    /// Whether root published it; the others come with fvm.
+    pub published: bool,
     /// What it is for, in a sentence: the first line of its head.
     pub summary: String,
 }
 
-/// The shipped templates.
+/// The templates that everybody finds by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateList {
     /// `REPORT_VERSION`.
@@ -101,7 +124,7 @@ pub struct TemplateList {
     pub templates: Vec<TemplateSummary>,
 }
 
-/// A shipped template.
+/// A template that everybody finds by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TemplateText {
     /// `REPORT_VERSION`.

@@ -16,7 +16,6 @@ use crate::{
     domain::Domain,
     fault,
     manager::Caller,
-    paths::Paths,
     store::{ImageRow, NewVm, NicRow},
 };
 use uuid::Uuid;
@@ -58,7 +57,7 @@ impl Manager {
             request: &request,
             image: &image,
             template: &template,
-            own_template: own_template.map(|text| (&self.paths, text)),
+            own_template,
             qemu: Some(&self.qemu),
             most_cpus: self.most_cpus(),
         };
@@ -152,8 +151,8 @@ pub(super) struct Wanted<'w> {
     pub(super) request: &'w CreateVms,
     pub(super) image: &'w ImageRow,
     pub(super) template: &'w str,
-    /// What the caller gave as a template, and where those with a name are; none if it is not the caller's.
-    pub(super) own_template: Option<(&'w Paths, &'w str)>,
+    /// What the caller gave as a template; none if it is not the caller's.
+    pub(super) own_template: Option<&'w str>,
     /// The host's QEMUs. Without the one for a template, the machine type is settled at the first start.
     pub(super) qemu: Option<&'w QemuCache>,
     /// The most processors that KVM gives a VM, if it works.
@@ -175,9 +174,9 @@ pub(super) fn plan(wanted: &Wanted<'_>, number: VmNumber, progress: &Progress) -
     let name = format!("fvm-{}-{number}", image.name);
     let host_number = host.host_number(number)?;
     let network = &host.network.bridge;
-    if let Some((paths, given)) = own_template {
+    if let Some(given) = own_template {
         let macros = templates::macros(&name, host_number, &image.name, network);
-        templates::permit(paths, caller, given, &name, &macros, network)?;
+        templates::permit(caller, given, &name, &macros, network)?;
     }
     let (domain, warnings) = templates::load(template, host_number, &name, &image.name, network)?;
     for warning in warnings {

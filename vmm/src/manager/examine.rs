@@ -36,15 +36,18 @@ struct Example {
 }
 
 impl Manager {
-    /// The shipped templates.
+    /// The templates that everybody finds by name.
     ///
     /// # Errors
     /// When one cannot be read.
     pub fn template_list(&self) -> Result<TemplateList> {
         let summary = |name: String| {
             let xml = templates::resolve(&self.paths, &name)?;
-            let summary = templates::summary(&xml);
-            Ok(TemplateSummary { name, summary })
+            Ok(TemplateSummary {
+                published: !templates::shipped(&self.paths, &name).exists(),
+                summary: templates::summary(&xml),
+                name,
+            })
         };
         let names = templates::names(&self.paths).into_iter();
         Ok(TemplateList {
@@ -53,7 +56,7 @@ impl Manager {
         })
     }
 
-    /// A shipped template.
+    /// A template that everybody finds by name.
     ///
     /// # Errors
     /// When there is none of this name.
@@ -164,14 +167,7 @@ impl Manager {
         let number = host.host_number(vm)?;
         let network = &host.network.bridge;
         let macros = templates::macros(&name, number, EXAMPLE_IMAGE, network);
-        templates::permit(
-            &self.paths,
-            caller,
-            &request.template,
-            &name,
-            &macros,
-            network,
-        )?;
+        templates::permit(caller, &request.template, &name, &macros, network)?;
         let (mut domain, warnings) = templates::load(&xml, number, &name, EXAMPLE_IMAGE, network)?;
         templates::hold_on_write_errors(&mut domain, &name);
         let arch = domain.os.arch;

@@ -76,7 +76,7 @@ impl Manager {
         let number = host.config.first_number;
         let network = &host.network.bridge;
         let macros = templates::macros(&vm_name, number, name.as_str(), network);
-        templates::permit(&self.paths, caller, wanted, &vm_name, &macros, network)?;
+        templates::permit(caller, wanted, &vm_name, &macros, network)?;
         let (domain, _) = templates::load(&template, number, &vm_name, name.as_str(), network)?;
         templates::check_disks(&domain, &vm_name)?;
         let limit = match header.size {

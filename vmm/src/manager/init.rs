@@ -7,6 +7,7 @@ use super::{
     Manager, Progress,
     error::{Result, failed, file},
     host::{self, POOL_NAME},
+    whole_file,
 };
 use crate::{
     api::{ApiError, Change, ErrorKind, InitReport, InitRequest, REPORT_VERSION},
@@ -73,7 +74,7 @@ impl Manager {
         }
         if let Some(text) = &plan.new_config {
             progress.step(None, format!("writing {}", self.paths.config.display()));
-            write_config(&self.paths.config, text)?;
+            whole_file::write(&self.paths.config, text)?;
         }
         progress.step(None, "bringing up the pool and the network");
         self.bring_up()?;
@@ -407,18 +408,4 @@ fn check_kernel() -> Result<()> {
         format!("this kernel lacks {}", missing.join(", ")),
     )
     .hint(FULL_KERNEL))
-}
-
-/// Writes the configuration so that it is there whole or not at all.
-fn write_config(path: &Path, text: &str) -> Result<()> {
-    let failed = |error: std::io::Error| file("writing", path, &error);
-    if let Some(dir) = path.parent() {
-        fs::create_dir_all(dir).map_err(failed)?;
-    }
-    let draft = path.with_extension("toml.new");
-    fs::write(&draft, text).map_err(failed)?;
-    fs::File::open(&draft)
-        .and_then(|file| file.sync_all())
-        .map_err(failed)?;
-    fs::rename(&draft, path).map_err(failed)
 }

@@ -52,6 +52,7 @@ mod pool;
 mod private;
 mod profile;
 mod progress;
+mod publish;
 mod quota;
 mod reconcile;
 mod release;
@@ -68,6 +69,7 @@ mod supervise;
 mod teardown;
 mod templates;
 mod tpm;
+mod whole_file;
 
 pub use caller::Caller;
 pub use console::ConsoleLine;

@@ -69,7 +69,7 @@ impl Manager {
             request: &trial,
             image: &image,
             template: tried,
-            own_template: request.template.as_deref().map(|text| (&self.paths, text)),
+            own_template: request.template.as_deref(),
             qemu: None,
             most_cpus: self.most_cpus(),
         };

@@ -10,7 +10,7 @@ use crate::{
     paths::Paths,
     qemu::firmware,
 };
-use std::io;
+use std::{collections::BTreeSet, io, path::PathBuf};
 
 /// The template of an image that was imported without one.
 pub(super) const DEFAULT: &str = "linux";
@@ -29,7 +29,6 @@ pub(super) fn resolve(paths: &Paths, wanted: &str) -> Result<String> {
 /// Refuses what an ordinary user's own template may not name. Root's templates, and those that root has put where
 /// they are found by name, are not looked at.
 pub(super) fn permit(
-    paths: &Paths,
     caller: Caller,
     wanted: &str,
     vm_name: &str,
@@ -53,13 +52,13 @@ pub(super) fn permit(
                 format!("the template is not for you to use: {error}"),
             )
             .hint(format!(
-                "{hint}; or ask root, who may use this template, and may put it into {} for everybody",
-                paths.template_dir.display()
+                "{hint}; or ask root, who may use this template, and may publish it for everybody: \
+                 `fvm template publish`"
             ))
         })
 }
 
-/// The shipped template of this name.
+/// The template that everybody finds by this name.
 pub(super) fn named(paths: &Paths, wanted: &str) -> Result<String> {
     let unknown = || {
         let names = names(paths).join(", ");
@@ -71,34 +70,51 @@ pub(super) fn named(paths: &Paths, wanted: &str) -> Result<String> {
             ),
         )
         .hint(format!(
-            "the shipped ones are: {names}; or give the path of an XML file"
+            "there are: {names}; or give the path of an XML file"
         ))
     };
-    let is_name = wanted.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && wanted
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'));
-    if !is_name {
+    if !is_name(wanted) {
         return Err(unknown());
     }
-    let path = paths.template_dir.join(format!("{wanted}.xml"));
-    std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => unknown(),
-        _ => file("reading the template", &path, &error),
-    })
+    for path in [shipped(paths, wanted), published(paths, wanted)] {
+        match std::fs::read_to_string(&path) {
+            Ok(text) => return Ok(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(file("reading the template", &path, &error)),
+        }
+    }
+    Err(unknown())
 }
 
-/// The names of the shipped templates, sorted.
+/// Whether a template may have this name.
+pub(super) fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    text.len() <= 64
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(plain)
+}
+
+/// Where a template of this name is that comes with fvm.
+pub(super) fn shipped(paths: &Paths, name: &str) -> PathBuf {
+    paths.template_dir.join(format!("{name}.xml"))
+}
+
+/// Where a template of this name is that root has published.
+pub(super) fn published(paths: &Paths, name: &str) -> PathBuf {
+    paths.published_templates().join(format!("{name}.xml"))
+}
+
+/// The names of the templates that everybody finds, sorted.
 pub(super) fn names(paths: &Paths) -> Vec<String> {
-    let entries = std::fs::read_dir(&paths.template_dir)
-        .into_iter()
-        .flatten()
-        .flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".xml")?.to_owned()))
-        .collect();
-    names.sort();
-    names
+    let directories = [paths.template_dir.clone(), paths.published_templates()];
+    let entries = directories.iter().flat_map(std::fs::read_dir).flatten();
+    let names = entries.flatten().filter_map(|entry| {
+        let name = entry.file_name();
+        let name = name.to_str()?.strip_suffix(".xml")?;
+        is_name(name).then(|| name.to_owned())
+    });
+    let names: BTreeSet<String> = names.collect();
+    names.into_iter().collect()
 }
 
 /// What a VM of this number and name makes of a template.

@@ -18,8 +18,9 @@ use crate::{
         self, AddDisks, AddForward, AddNic, ApiError, AskAgent, CompactImage, CompactVms,
         ControlVms, CreateNetwork, CreateProfile, CreateSnapshots, CreateVms, DeleteVms,
         DiskUsageRequest, ErrorKind, ExtendPool, InitRequest, LookAtTemplate, NamedDisks,
-        NamedSnapshots, NetPort, NoteVms, QmpCommand, RemoveNic, RenameImage, RenewVms, RepairPool,
-        ResizeImage, ResizeVms, StartVms, StopVms, UndeleteVms, VerifyImage, VmNumber, routes,
+        NamedSnapshots, NetPort, NoteVms, PublishTemplate, QmpCommand, RemoveNic, RenameImage,
+        RenewVms, RepairPool, ResizeImage, ResizeVms, StartVms, StopVms, UndeleteVms, VerifyImage,
+        VmNumber, routes,
     },
     manager::{Caller, Manager},
 };
@@ -73,7 +74,12 @@ fn router(manager: Arc<Manager>) -> Router {
             get(profile).post(create_profile).delete(delete_profile),
         )
         .route(routes::TEMPLATES, get(templates))
-        .route("/v1/templates/{name}", get(template))
+        .route(
+            "/v1/templates/{name}",
+            get(template)
+                .post(publish_template)
+                .delete(unpublish_template),
+        )
         .route(routes::CHECK_TEMPLATE, post(check_template))
         .route(routes::TEMPLATE_ARGUMENTS, post(template_arguments))
         .route(routes::EXPLAIN_TEMPLATE, post(explain_template))
@@ -277,6 +283,33 @@ look!(explain_template);
 
 async fn templates(State(manager): Shared) -> Response {
     answer(move || manager.template_list()).await
+}
+
+async fn publish_template(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(name): Path<String>,
+    json: Result<Json<PublishTemplate>, JsonRejection>,
+) -> Response {
+    match body(json) {
+        Ok(request) => lines::respond(move |_| {
+            let words = format!("publish_template {name}");
+            let result = manager.publish_template(caller, &name, &request);
+            audit::recorded(caller, &words, result)
+        }),
+        Err(error) => failure(&error),
+    }
+}
+
+async fn unpublish_template(
+    State(manager): Shared,
+    ConnectInfo(caller): ConnectInfo<Caller>,
+    Path(name): Path<String>,
+) -> Response {
+    lines::respond(move |_| {
+        let words = format!("unpublish_template {name}");
+        audit::recorded(caller, &words, manager.unpublish_template(caller, &name))
+    })
 }
 
 async fn template(State(manager): Shared, Path(name): Path<String>) -> Response {

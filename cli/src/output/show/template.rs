@@ -16,9 +16,10 @@ use fvm_vmm::api::{
 
 impl Show for TemplateList {
     fn show(&self, look: &Look) -> String {
-        let mut table = Table::new(["TEMPLATE", "FOR"]);
+        let mut table = Table::new(["TEMPLATE", "FROM", "FOR"]);
         for template in &self.templates {
-            table.row([cell(&template.name), cell(&template.summary)]);
+            let from = if template.published { "root" } else { "fvm" };
+            table.row([cell(&template.name), cell(from), cell(&template.summary)]);
         }
         table.show(look.palette)
     }

@@ -93,7 +93,7 @@ impl Template {
             TemplateCommand::Publish(Publish { name, file }) => {
                 let xml = template::file(file)?;
                 let mut tell = |event| context.out.event(&event);
-                let path = routes::template(&name);
+                let path = routes::published_template(&name);
                 let request = PublishTemplate { xml };
                 let done: PublishedTemplate =
                     context.client.post(&path, &request, &mut tell).await?;
@@ -105,7 +105,7 @@ impl Template {
                 context.out.summary(&done, &text);
             }
             TemplateCommand::Unpublish(NamedTemplate { name }) => {
-                let path = routes::template(&name);
+                let path = routes::published_template(&name);
                 let mut tell = |event| context.out.event(&event);
                 let done: PublishedTemplate = context
                     .client

@@ -30,8 +30,8 @@
 //! | `POST /v1/vms/compact` | `CompactVms` | lines, `BatchReport` of `Compacted` |
 //! | `GET /v1/templates` | | `TemplateList` |
 //! | `GET /v1/templates/{name}` | | `TemplateText` |
-//! | `POST /v1/templates/{name}` | `PublishTemplate` | lines, `PublishedTemplate` |
-//! | `DELETE /v1/templates/{name}` | | lines, `PublishedTemplate` |
+//! | `POST /v1/templates/{name}/published` | `PublishTemplate` | lines, `PublishedTemplate` |
+//! | `DELETE /v1/templates/{name}/published` | | lines, `PublishedTemplate` |
 //! | `POST /v1/templates/check` | `LookAtTemplate` | lines, `TemplateCheck` |
 //! | `POST /v1/templates/arguments` | `LookAtTemplate` | lines, `TemplateArguments` |
 //! | `POST /v1/templates/explain` | `LookAtTemplate` | lines, `TemplateExplanation` |
@@ -224,6 +224,11 @@ pub fn vm(number: VmNumber) -> String {
 /// One template: ask, publish, take back.
 pub fn template(name: &str) -> String {
     format!("{TEMPLATES}/{name}")
+}
+
+/// That root has published it: make it so, end it.
+pub fn published_template(name: &str) -> String {
+    format!("{TEMPLATES}/{name}/published")
 }
 
 /// A VM's domain XML.

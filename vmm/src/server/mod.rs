@@ -74,11 +74,10 @@ fn router(manager: Arc<Manager>) -> Router {
             get(profile).post(create_profile).delete(delete_profile),
         )
         .route(routes::TEMPLATES, get(templates))
+        .route("/v1/templates/{name}", get(template))
         .route(
-            "/v1/templates/{name}",
-            get(template)
-                .post(publish_template)
-                .delete(unpublish_template),
+            "/v1/templates/{name}/published",
+            post(publish_template).delete(unpublish_template),
         )
         .route(routes::CHECK_TEMPLATE, post(check_template))
         .route(routes::TEMPLATE_ARGUMENTS, post(template_arguments))

@@ -1,7 +1,7 @@
 //! `/etc/fvm/fvm.toml`: whatever an administrator has typed, what is taken keeps its own promises.
 
 #![no_main]
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, unused_imports)]
 
 mod api {
     pub(crate) use fvm_vmm::api::VmNumber;

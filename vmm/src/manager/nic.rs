@@ -17,7 +17,7 @@ use crate::{
     domain::{Domain, Interface, NicModel, NicSource, PciAddress},
     manager::Caller,
     qemu::{
-        args,
+        args::{self, PluggedCard},
         pci::{self, PciError, Place},
     },
     store::{NicRow, VmRow},
@@ -101,8 +101,10 @@ impl Manager {
         let plugged = args::plugged_card(&domain, &layout, interface, &nic.mac)
             .map_err(|error| failed("describing the card", &error))?;
         let mut qmp = machine.qmp.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = args::netdev_id(&interface.alias);
         tap.fds.iter().try_for_each(|fd| {
-            qmp.plug_card(&interface.alias, &plugged, fd.as_fd(), QMP_TIMEOUT)
+            let PluggedCard { netdev, device } = plugged.clone();
+            qmp.plug_card(&id, netdev, device, fd.as_fd(), QMP_TIMEOUT)
                 .map_err(|error| failed(format!("plugging a card into VM {}", row.number), &error))
         })
     }
@@ -170,7 +172,8 @@ fn unplug(machine: &Machine, alias: &str, card: u32) -> Result<()> {
         }
         thread::sleep(UNPLUG_INTERVAL);
     }
-    lock().delete_netdev(alias, QMP_TIMEOUT).map_err(failed)
+    let netdev = args::netdev_id(alias);
+    lock().delete_netdev(&netdev, QMP_TIMEOUT).map_err(failed)
 }
 
 fn no_card(row: &VmRow, card: u32) -> ApiError {

@@ -1,7 +1,6 @@
 //! What QEMU is asked and told about its devices.
 
 use super::{Client, QmpError, Wait};
-use crate::qemu::args::{PluggedCard, netdev_id};
 use serde_json::{Value, json};
 use std::{os::fd::BorrowedFd, time::Duration};
 
@@ -39,34 +38,35 @@ impl Client {
             .cloned())
     }
 
-    /// Plugs in a network card, the device `alias`, with the tap that is its other end. What was done is undone if it fails.
+    /// Plugs in a network card: the host's end `netdev`, whose id is also the name of its tap, and the device on that. What was
+    /// done is undone if it fails.
     pub fn plug_card(
         &mut self,
-        alias: &str,
-        card: &PluggedCard,
+        id: &str,
+        netdev: Value,
+        device: Value,
         tap: BorrowedFd<'_>,
         limit: Duration,
     ) -> Result<(), QmpError> {
-        let name = json!({"fdname": netdev_id(alias)});
+        let name = json!({"fdname": id});
         self.execute_with("getfd", name.clone(), Some(tap), limit)?;
-        if let Err(error) = self.execute("netdev_add", card.netdev.clone(), limit) {
+        if let Err(error) = self.execute("netdev_add", netdev, limit) {
             // Then the descriptor may still be there, and is closed.
             let _ = self.execute("closefd", name, limit);
             return Err(error);
         }
-        match self.execute("device_add", card.device.clone(), limit) {
+        match self.execute("device_add", device, limit) {
             Ok(_) => Ok(()),
             Err(error) => {
-                let _ = self.delete_netdev(alias, limit);
+                let _ = self.delete_netdev(id, limit);
                 Err(error)
             }
         }
     }
 
-    /// Takes the host's end of the network card `alias` away, which itself is gone; that it is away is fine.
-    pub fn delete_netdev(&mut self, alias: &str, limit: Duration) -> Result<(), QmpError> {
-        let netdev = json!({"id": netdev_id(alias)});
-        match self.execute("netdev_del", netdev, limit) {
+    /// Takes the host's end of a network card away, which itself is gone; that it is away is fine.
+    pub fn delete_netdev(&mut self, id: &str, limit: Duration) -> Result<(), QmpError> {
+        match self.execute("netdev_del", json!({"id": id}), limit) {
             Err(QmpError::Refused { class, .. }) if class == "DeviceNotFound" => Ok(()),
             other => other.map(drop),
         }

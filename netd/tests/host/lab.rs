@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::wire::Reply;
 
 /// How long anything is waited for that is sure to come.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 /// The user `fvm-netd` runs as: nobody.
 pub(crate) const NETD_UID: u32 = 65534;
 

@@ -3,13 +3,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::cache::{Entry, Recipe};
-use crate::command;
-use crate::debian::{Bootstrap, SUITE};
+use crate::debian::{self, SUITE};
 
 const PACKAGES: &str = "systemd,network-manager,dbus-daemon,coreutils,dash";
 
@@ -38,22 +36,11 @@ pub(crate) fn get() -> Result<Entry> {
 }
 
 fn make(directory: &Path) -> Result<()> {
-    let archive = directory.join("tree.tar");
-    Bootstrap::new("extract", PACKAGES, directory)?.run(&archive)?;
-    command::output(
-        Command::new("tar")
-            .arg("-C")
-            .arg(directory)
-            .args([
-                "--no-same-owner",
-                "--exclude=./dev",
-                "--exclude=./usr/share/doc",
-                "--exclude=./usr/share/locale",
-                "-xf",
-            ])
-            .arg(&archive),
+    debian::unpack(
+        PACKAGES,
+        directory,
+        &["dev", "usr/share/doc", "usr/share/locale"],
     )?;
-    fs::remove_file(&archive).context("removing the unpacked archive")?;
     for place in ["dev", "proc", "sys", "run", "var/lib/NetworkManager"] {
         fs::create_dir_all(directory.join(place)).with_context(|| format!("making {place}"))?;
     }

@@ -1,5 +1,6 @@
 //! Debian 13 packages for the lab, from wherever this machine's own apt gets its packages.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -54,6 +55,24 @@ impl Bootstrap {
         self.command.arg(SUITE).arg(archive).args(sources()?);
         command::output(&mut self.command).map(drop)
     }
+}
+
+/// Unpacks packages, with all that they depend on, into a directory, but for what is below the `excluded` paths: nothing is
+/// installed and none of their scripts run.
+pub(crate) fn unpack(packages: &str, directory: &Path, excluded: &[&str]) -> Result<()> {
+    let archive = directory.join("tree.tar");
+    Bootstrap::new("extract", packages, directory)?.run(&archive)?;
+    let excluded = excluded.iter().map(|path| format!("--exclude=./{path}"));
+    command::output(
+        Command::new("tar")
+            .arg("-C")
+            .arg(directory)
+            .arg("--no-same-owner")
+            .args(excluded)
+            .arg("-xf")
+            .arg(&archive),
+    )?;
+    fs::remove_file(&archive).context("removing the unpacked archive")
 }
 
 /// This machine's Debian archives as apt source lines, with the suite replaced.

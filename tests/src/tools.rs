@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::cache::{Entry, Recipe};
 use crate::command;
-use crate::debian::{Bootstrap, SUITE};
+use crate::debian::{self, SUITE};
 
 const PACKAGES: &str = "qemu-system-x86,qemu-utils,ovmf,e2fsprogs,libarchive13t64,mtools,dosfstools,fdisk,syslinux,\
      syslinux-common,systemd-boot-efi,busybox-static,dropbear-bin,dhcpcd-base,qemu-guest-agent,linux-image-cloud-amd64,kmod,zstd,xz-utils,swtpm";
@@ -108,25 +108,14 @@ exec "$tree/usr/lib64/ld-linux-x86-64.so.2" --argv0 NAME \
 "#;
 
 fn make(directory: &Path) -> Result<()> {
-    let archive = directory.join("tree.tar");
-    Bootstrap::new("extract", PACKAGES, directory)?.run(&archive)?;
-    command::output(
-        Command::new("tar")
-            .arg("-C")
-            .arg(directory)
-            .args([
-                "--no-same-owner",
-                "--exclude=./dev",
-                "--exclude=./var",
-                "-xf",
-            ])
-            .arg(&archive),
-    )?;
-    fs::remove_file(&archive).context("removing the unpacked archive")?;
-    for unused in ["usr/share/doc", "usr/share/man", "usr/share/locale"] {
-        fs::remove_dir_all(directory.join(unused))
-            .with_context(|| format!("removing {unused} from the tools"))?;
-    }
+    let unused = [
+        "dev",
+        "var",
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/locale",
+    ];
+    debian::unpack(PACKAGES, directory, &unused)?;
     let bin = directory.join("bin");
     fs::create_dir(&bin).context("making the tools' bin directory")?;
     for program in PROGRAMS {

@@ -91,7 +91,7 @@ const INET_DSTNAT: i32 = -100;
 pub(super) fn bridge_chains() -> Vec<ChainPlan> {
     let from_guest = "from_guest";
     let to_foreign = "to_foreign";
-    let rules = vec![
+    let mut rules = vec![
         vec![
             is(iifname(), &set(SET_FOREIGN)),
             Statement::Jump(JumpTarget {
@@ -105,17 +105,9 @@ pub(super) fn bridge_chains() -> Vec<ChainPlan> {
             drop(),
         ],
         vec![is(iifname(), &set(SET_TRUSTED)), accept()],
-        vec![
-            is_not(with_port(payload("ether", "saddr")), &set(SET_MAC)),
-            count(SPOOFED_MAC),
-            drop(),
-        ],
-        vec![
-            is(ether_type(), "arp"),
-            is_not(with_port(payload("arp", "saddr ether")), &set(SET_MAC)),
-            count(SPOOFED_ARP),
-            drop(),
-        ],
+    ];
+    rules.extend(spoofed_mac());
+    rules.extend([
         // A probe (RFC 5227) has no sender address and claims none.
         vec![
             is(ether_type(), "arp"),
@@ -135,22 +127,8 @@ pub(super) fn bridge_chains() -> Vec<ChainPlan> {
             count(SPOOFED_IP),
             drop(),
         ],
-        vec![
-            is_number("udp", "sport", DHCP_SERVER_PORT),
-            count(DHCP_SERVERS),
-            drop(),
-        ],
-        vec![
-            is(payload("icmp", "type"), "redirect"),
-            count(ROUTER_MESSAGES),
-            drop(),
-        ],
-        vec![
-            is(payload("icmp", "type"), "router-advertisement"),
-            count(ROUTER_MESSAGES),
-            drop(),
-        ],
-    ];
+    ]);
+    rules.extend(impostors());
     vec![
         ChainPlan {
             name: to_foreign.to_owned(),
@@ -182,7 +160,24 @@ pub(super) fn bridge_chains() -> Vec<ChainPlan> {
 /// What a guest on a bridge that is not fvm's may send: anything from its own Ethernet address but what servers and
 /// routers send.
 fn foreign_rules() -> Vec<Vec<Statement<'static>>> {
-    vec![
+    let mut rules = Vec::from(spoofed_mac());
+    rules.extend(impostors());
+    rules.extend([
+        vec![
+            is_number("udp", "sport", DHCPV6_SERVER_PORT),
+            count(DHCP_SERVERS),
+            drop(),
+        ],
+        router_message("icmpv6", "nd-router-advert"),
+        router_message("icmpv6", "nd-redirect"),
+        vec![accept()],
+    ]);
+    rules
+}
+
+/// Drops what is not from the port's own Ethernet address.
+fn spoofed_mac() -> [Vec<Statement<'static>>; 2] {
+    [
         vec![
             is_not(with_port(payload("ether", "saddr")), &set(SET_MAC)),
             count(SPOOFED_MAC),
@@ -194,37 +189,27 @@ fn foreign_rules() -> Vec<Vec<Statement<'static>>> {
             count(SPOOFED_ARP),
             drop(),
         ],
+    ]
+}
+
+/// Drops what a DHCP server or a router would send.
+fn impostors() -> [Vec<Statement<'static>>; 3] {
+    [
         vec![
             is_number("udp", "sport", DHCP_SERVER_PORT),
             count(DHCP_SERVERS),
             drop(),
         ],
-        vec![
-            is_number("udp", "sport", DHCPV6_SERVER_PORT),
-            count(DHCP_SERVERS),
-            drop(),
-        ],
-        vec![
-            is(payload("icmp", "type"), "redirect"),
-            count(ROUTER_MESSAGES),
-            drop(),
-        ],
-        vec![
-            is(payload("icmp", "type"), "router-advertisement"),
-            count(ROUTER_MESSAGES),
-            drop(),
-        ],
-        vec![
-            is(payload("icmpv6", "type"), "nd-router-advert"),
-            count(ROUTER_MESSAGES),
-            drop(),
-        ],
-        vec![
-            is(payload("icmpv6", "type"), "nd-redirect"),
-            count(ROUTER_MESSAGES),
-            drop(),
-        ],
-        vec![accept()],
+        router_message("icmp", "redirect"),
+        router_message("icmp", "router-advertisement"),
+    ]
+}
+
+fn router_message(protocol: &'static str, kind: &str) -> Vec<Statement<'static>> {
+    vec![
+        is(payload(protocol, "type"), kind),
+        count(ROUTER_MESSAGES),
+        drop(),
     ]
 }
 

@@ -11,6 +11,7 @@ use super::{
     kept,
     machine::Machine,
     owner::{Root, check_owner},
+    plug::{self, QMP_TIMEOUT},
 };
 use crate::{
     api::{AddNic, ApiError, ErrorKind, RemoveNic, VmReport},
@@ -22,19 +23,10 @@ use crate::{
     },
     store::{NicRow, VmRow},
 };
-use std::{
-    os::fd::AsFd,
-    sync::PoisonError,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{os::fd::AsFd, time::Duration};
 
-/// How long QEMU may take to answer a command.
-const QMP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest may take to let go of a card.
-const UNPLUG_TIMEOUT: Duration = Duration::from_secs(20);
-/// How often it is looked whether it has.
-const UNPLUG_INTERVAL: Duration = Duration::from_millis(100);
+const LET_GO_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Manager {
     /// Gives a VM one more network card.
@@ -100,12 +92,13 @@ impl Manager {
         let tap = self.plug_tap(host, row, card)?;
         let plugged = args::plugged_card(&domain, &layout, interface, &nic.mac)
             .map_err(|error| failed("describing the card", &error))?;
-        let mut qmp = machine.qmp.lock().unwrap_or_else(PoisonError::into_inner);
         let id = args::netdev_id(&interface.alias);
         tap.fds.iter().try_for_each(|fd| {
             let PluggedCard { netdev, device } = plugged.clone();
-            qmp.plug_card(&id, netdev, device, fd.as_fd(), QMP_TIMEOUT)
-                .map_err(|error| failed(format!("plugging a card into VM {}", row.number), &error))
+            plug::ask(machine, |qmp| {
+                qmp.plug_card(&id, netdev, device, fd.as_fd(), QMP_TIMEOUT)
+            })
+            .map_err(|error| failed(format!("plugging a card into VM {}", row.number), &error))
         })
     }
 
@@ -152,28 +145,21 @@ impl Manager {
 /// Has the guest let go of a card, and QEMU of its tap; one that is gone already is fine.
 fn unplug(machine: &Machine, alias: &str, card: u32) -> Result<()> {
     let number = machine.number;
-    let lock = || machine.qmp.lock().unwrap_or_else(PoisonError::into_inner);
     let failed = |error| failed(format!("unplugging card {card} of VM {number}"), &error);
-    let is_there = || lock().has_device(alias, QMP_TIMEOUT).map_err(failed);
-    let deadline = Instant::now() + UNPLUG_TIMEOUT;
-    lock().ask_to_unplug(alias, QMP_TIMEOUT).map_err(failed)?;
-    while is_there()? {
-        if Instant::now() >= deadline {
-            return Err(ApiError::new(
-                ErrorKind::Failed,
-                format!(
-                    "VM {number}'s guest has not let go of card {card} within {} s; the card stays",
-                    UNPLUG_TIMEOUT.as_secs()
-                ),
-            )
-            .hint(format!(
-                "a guest that is booting or paused cannot: try again later, or `fvm stop {number}` first"
-            )));
-        }
-        thread::sleep(UNPLUG_INTERVAL);
+    if !plug::lets_go(machine, alias, LET_GO_TIMEOUT).map_err(failed)? {
+        return Err(ApiError::new(
+            ErrorKind::Failed,
+            format!(
+                "VM {number}'s guest has not let go of card {card} within {} s; the card stays",
+                LET_GO_TIMEOUT.as_secs()
+            ),
+        )
+        .hint(format!(
+            "a guest that is booting or paused cannot: try again later, or `fvm stop {number}` first"
+        )));
     }
     let netdev = args::netdev_id(alias);
-    lock().delete_netdev(&netdev, QMP_TIMEOUT).map_err(failed)
+    plug::ask(machine, |qmp| qmp.delete_netdev(&netdev, QMP_TIMEOUT)).map_err(failed)
 }
 
 fn no_card(row: &VmRow, card: u32) -> ApiError {

@@ -1,4 +1,4 @@
-//! Disks plugged into running VMs, and out of them.
+//! Disks plugged into running VMs, and out of them; and how a guest is made to let go of any device.
 //!
 //! QEMU gets a disk as it does at a start: by descriptors, with the same settings, at the same place. A guest has to let go
 //! of one before it is taken away.
@@ -28,7 +28,7 @@ use std::{
 };
 
 /// How long QEMU may take to answer a command.
-const QMP_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const QMP_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a guest may take to let go of a disk, and QEMU to close it then.
 const LET_GO_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often QEMU is asked whether that is done: its event could have come before anybody listened.
@@ -121,12 +121,8 @@ impl Manager {
 fn let_go(machine: &Machine, disk: &Disk) -> std::result::Result<bool, QmpError> {
     let deadline = Instant::now() + LET_GO_TIMEOUT;
     let node = disk_node_name(&disk.target);
-    ask(machine, |qmp| qmp.ask_to_unplug(&disk.alias, QMP_TIMEOUT))?;
-    while ask(machine, |qmp| qmp.has_device(&disk.alias, QMP_TIMEOUT))? {
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        thread::sleep(POLL);
+    if !lets_go(machine, &disk.alias, LET_GO_TIMEOUT)? {
+        return Ok(false);
     }
     loop {
         match ask(machine, |qmp| qmp.close_disk(&node, QMP_TIMEOUT)) {
@@ -137,8 +133,25 @@ fn let_go(machine: &Machine, disk: &Disk) -> std::result::Result<bool, QmpError>
     }
 }
 
+/// Whether a guest that is asked to lets go of the device `alias` within `limit`; of one that is gone already it has.
+pub(super) fn lets_go(
+    machine: &Machine,
+    alias: &str,
+    limit: Duration,
+) -> std::result::Result<bool, QmpError> {
+    let deadline = Instant::now() + limit;
+    ask(machine, |qmp| qmp.ask_to_unplug(alias, QMP_TIMEOUT))?;
+    while ask(machine, |qmp| qmp.has_device(alias, QMP_TIMEOUT))? {
+        if Instant::now() >= deadline {
+            return Ok(false);
+        }
+        thread::sleep(POLL);
+    }
+    Ok(true)
+}
+
 /// Has QEMU do something; whoever else wants something of it need not wait for more than that.
-fn ask<T>(
+pub(super) fn ask<T>(
     machine: &Machine,
     command: impl FnOnce(&mut Client) -> std::result::Result<T, QmpError>,
 ) -> std::result::Result<T, QmpError> {

@@ -175,6 +175,12 @@ fn no_card(row: &VmRow, card: u32) -> ApiError {
 fn free_place(row: &VmRow, domain: &Domain, model: NicModel) -> Result<PciAddress> {
     let refused = |message: String| ApiError::new(ErrorKind::Refused, message);
     let number = row.number;
+    if domain.os.kind.pci_root().is_none() {
+        return Err(refused(format!(
+            "nothing can be plugged into VM {number}, whose machine has no PCI"
+        ))
+        .hint("a VM of another template can have cards added"));
+    }
     let is_express = matches!(model, NicModel::Virtio | NicModel::E1000e | NicModel::Igb);
     if domain.os.kind.is_express() && !is_express {
         return Err(refused(format!(

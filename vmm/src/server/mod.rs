@@ -218,6 +218,29 @@ named_operation!(rename_image, RenameImage);
 named_operation!(create_profile, CreateProfile);
 named_operation!(create_network, CreateNetwork);
 
+/// Wraps the end of what the path names, whose answer is lines.
+macro_rules! named_end {
+    ($handler:ident) => {
+        async fn $handler(
+            State(manager): Shared,
+            ConnectInfo(caller): ConnectInfo<Caller>,
+            Path(text): Path<String>,
+        ) -> Response {
+            match name(&text) {
+                Ok(name) => lines::respond(move |_| {
+                    let words = format!("{} {name}", stringify!($handler));
+                    audit::recorded(caller, &words, manager.$handler(caller, &name))
+                }),
+                Err(error) => failure(&error),
+            }
+        }
+    };
+}
+
+named_end!(remove_image);
+named_end!(delete_profile);
+named_end!(delete_network);
+
 /// Wraps an operation whose answer is lines.
 macro_rules! operation {
     ($name:ident, $request:ty, $method:ident) => {
@@ -355,20 +378,6 @@ async fn images(State(manager): Shared) -> Response {
     answer(move || manager.image_list()).await
 }
 
-async fn remove_image(
-    State(manager): Shared,
-    ConnectInfo(caller): ConnectInfo<Caller>,
-    Path(text): Path<String>,
-) -> Response {
-    match name(&text) {
-        Ok(name) => lines::respond(move |_| {
-            let words = format!("remove_image {name}");
-            audit::recorded(caller, &words, manager.remove_image(caller, &name))
-        }),
-        Err(error) => failure(&error),
-    }
-}
-
 async fn image(State(manager): Shared, Path(text): Path<String>) -> Response {
     answer(move || manager.image(&name(&text)?)).await
 }
@@ -379,20 +388,6 @@ async fn profiles(State(manager): Shared) -> Response {
 
 async fn profile(State(manager): Shared, Path(text): Path<String>) -> Response {
     answer(move || manager.profile(&name(&text)?)).await
-}
-
-async fn delete_profile(
-    State(manager): Shared,
-    ConnectInfo(caller): ConnectInfo<Caller>,
-    Path(text): Path<String>,
-) -> Response {
-    match name(&text) {
-        Ok(name) => lines::respond(move |_| {
-            let words = format!("delete_profile {name}");
-            audit::recorded(caller, &words, manager.delete_profile(caller, &name))
-        }),
-        Err(error) => failure(&error),
-    }
 }
 
 async fn all_disks(State(manager): Shared) -> Response {
@@ -482,20 +477,6 @@ async fn networks(State(manager): Shared) -> Response {
 
 async fn network(State(manager): Shared, Path(text): Path<String>) -> Response {
     answer(move || manager.network(&name(&text)?)).await
-}
-
-async fn delete_network(
-    State(manager): Shared,
-    ConnectInfo(caller): ConnectInfo<Caller>,
-    Path(text): Path<String>,
-) -> Response {
-    match name(&text) {
-        Ok(name) => lines::respond(move |_| {
-            let words = format!("delete_network {name}");
-            audit::recorded(caller, &words, manager.delete_network(caller, &name))
-        }),
-        Err(error) => failure(&error),
-    }
 }
 
 async fn leases(State(manager): Shared) -> Response {

@@ -82,6 +82,9 @@ pub(crate) fn are_plugged(host: &LabHost) -> Result<()> {
         &["ne2000", "virtio"],
     )?;
     refused(host, "fvm nic remove 42 7", 3, &["no network card 7"])?;
+    host.ok("fvm create debian 49 --template microvm")?;
+    refused(host, "fvm nic add 49", 4, &["VM 49", "no PCI"])?;
+    host.ok("fvm delete 49")?;
 
     // Without its first card on the network it keeps the VM's address on the second there.
     host.ok("fvm nic add 42 --network lab && fvm nic remove 42 1")?;
